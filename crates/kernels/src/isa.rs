@@ -1,0 +1,90 @@
+//! Which instruction sets this machine has, and which one to use.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::OnceLock;
+
+/// An instruction set that kernels are compiled for, from the slowest to the fastest.
+///
+/// A value only says which; the proof that the machine has it is a token of [`crate::simd`], which
+/// [`Isa::is_supported`] guards.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum Isa {
+    /// What every machine has.
+    Portable,
+    /// AVX2 with FMA, 8 f32 lanes.
+    Avx2,
+    /// AVX-512 F, BW, DQ and VL, 16 f32 lanes.
+    Avx512,
+}
+
+/// A name that is no instruction set.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("instruction set is `{0}`, expected portable, avx2 or avx512")]
+pub struct IsaError(String);
+
+impl Isa {
+    /// Every instruction set that kernels exist for.
+    pub const ALL: [Self; 3] = [Self::Portable, Self::Avx2, Self::Avx512];
+
+    /// Whether this machine has it.
+    pub fn is_supported(self) -> bool {
+        match self {
+            Self::Portable => true,
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma"),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => {
+                Self::Avx2.is_supported()
+                    && is_x86_feature_detected!("avx512f")
+                    && is_x86_feature_detected!("avx512bw")
+                    && is_x86_feature_detected!("avx512dq")
+                    && is_x86_feature_detected!("avx512vl")
+            }
+            #[cfg(not(target_arch = "x86_64"))]
+            _ => false,
+        }
+    }
+
+    /// The best one that this machine has and the environment variable `RESIDUA_ISA` allows.
+    ///
+    /// # Errors
+    /// `RESIDUA_ISA` holds something that is no instruction set.
+    pub fn best() -> Result<Self, IsaError> {
+        static BEST: OnceLock<Result<Isa, IsaError>> = OnceLock::new();
+        BEST.get_or_init(|| {
+            let cap = match std::env::var("RESIDUA_ISA") {
+                Ok(name) => name.parse()?,
+                Err(_) => Self::Avx512,
+            };
+            let supported = Self::ALL.into_iter().filter(|isa| isa.is_supported() && *isa <= cap);
+            Ok(supported.max().unwrap_or(Self::Portable))
+        })
+        .clone()
+    }
+
+    /// Every one that this machine has: what tests go through.
+    pub fn supported() -> impl Iterator<Item = Self> {
+        Self::ALL.into_iter().filter(|isa| isa.is_supported())
+    }
+}
+
+impl fmt::Display for Isa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Portable => "portable",
+            Self::Avx2 => "avx2",
+            Self::Avx512 => "avx512",
+        })
+    }
+}
+
+impl FromStr for Isa {
+    type Err = IsaError;
+
+    fn from_str(name: &str) -> Result<Self, IsaError> {
+        let known = Self::ALL.into_iter().find(|isa| isa.to_string() == name);
+        known.ok_or_else(|| IsaError(name.to_owned()))
+    }
+}
