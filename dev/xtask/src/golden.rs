@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// Scripts of `tools/golden/` that write goldens.
-const SCRIPTS: [&str; 1] = ["operations.py"];
+const SCRIPTS: [&str; 2] = ["operations.py", "networks.py"];
 const CHECKSUMS: &str = "tools/golden/SHA256SUMS";
 
 const HOW: &str = "the goldens are made by a Python with PyTorch:

@@ -1,0 +1,3 @@
+//! From graph to numbers: forward, backward, gradients.
+
+pub mod reference;
