@@ -31,7 +31,7 @@ const TABLE: [Row; 13] = [
     row("residua-serve", 4, BELOW_TRAIN),
     row("residua", 5, BELOW_FACADE),
     row("residua-cli", 6, BELOW_CLI),
-    row("residua-testkit", 0, &["residua-kernels", "residua-graph"]),
+    row("residua-testkit", 0, &[]),
     row("xtask", 0, &["residua-kernels"]),
 ];
 
