@@ -40,6 +40,7 @@ mod loss;
 mod norm;
 mod options;
 mod plan;
+pub mod reference;
 mod step;
 mod threads;
 
