@@ -1,8 +1,38 @@
 //! The hot loops of residual networks, forward and backward.
+//!
+//! | module | fast, for every [`Isa`] | plain reference |
+//! |---|---|---|
+//! | [`conv2d`] | all passes of a convolution, and of a linear operation | `conv2d`, `linear` |
+//! | [`batch_norm`] | moments, normalise (+ residual, ReLU), backward | `batch_norm` |
+//! | [`relu`], [`add`] | ReLU, sum, sum with ReLU | `relu`, `add_relu` |
+//! | [`max_pool`], [`global_avg_pool`] | pooling | same names |
+//! | [`zero_pad`] | the parameter-free shortcut | `zero_pad` |
+//! | [`cross_entropy`] | loss and its gradient | `cross_entropy` |
+//! | [`sgd`] | the update | `sgd` |
+//!
+//! Activations are NHWC, weights are in PyTorch's layouts until a kernel packs them. Sizes are
+//! checked where a problem is made ([`Conv2dProblem`]); a slice of the wrong length is a programming
+//! error and panics. Kernels don't start threads: whoever calls them cuts the work.
+//!
+//! This is the only crate with `unsafe`: intrinsics behind the tokens of `simd`, and the register
+//! tiles of [`conv2d`].
+#![allow(unsafe_code, reason = "intrinsics and register tiles on raw pointers")]
 
+pub mod add;
+pub mod batch_norm;
+mod channels;
+pub mod conv2d;
+pub mod cross_entropy;
+pub mod global_avg_pool;
 mod isa;
+pub mod max_pool;
 mod problem;
 pub mod reference;
+pub mod relu;
+pub mod scratch;
+pub mod sgd;
+mod simd;
+pub mod zero_pad;
 
 pub use isa::{Isa, IsaError};
 pub use problem::{Conv2dProblem, MaxPoolProblem, ProblemError, ZeroPadProblem};

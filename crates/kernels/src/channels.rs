@@ -1,0 +1,218 @@
+//! Walks over rows of `c` channels in whole vectors, whatever `c` is.
+//!
+//! A row shorter than a few vectors, or not a whole number of them, is taken together with its
+//! neighbours as one wider row, and per-channel operands are repeated to match. What is left at the
+//! end goes one by one.
+
+use crate::simd::Simd;
+
+/// Elements a repeated operand has at most.
+const MAX_REPEATED: usize = 1024;
+/// Rows shorter than this are taken together.
+const MIN_PERIOD: usize = 64;
+/// Rows are summed in f32 this many at a time, then in f64.
+const BLOCK_ROWS: usize = 64;
+
+/// A walk over `len` elements, `c` channels innermost.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Walk {
+    c: usize,
+    /// Channels of a wide row, a multiple of `c`.
+    period: usize,
+    /// Elements of a wide row that are walked in vectors.
+    whole: usize,
+}
+
+impl Walk {
+    pub(crate) fn new<S: Simd>(c: usize) -> Self {
+        let even = S::LANES / gcd(c, S::LANES);
+        let repeat = even * MIN_PERIOD.div_ceil(c * even);
+        let period = if c * repeat <= MAX_REPEATED { c * repeat } else { c };
+        Self { c, period, whole: period / S::LANES * S::LANES }
+    }
+
+    /// A per-channel operand for a wide row: itself, or repeated in `storage`.
+    pub(crate) fn widen<'a>(&self, operand: &'a [f32], storage: &'a mut Wide) -> &'a [f32] {
+        assert_eq!(operand.len(), self.c);
+        if self.period == self.c {
+            return operand;
+        }
+        let wide = &mut storage.0[..self.period];
+        wide.chunks_exact_mut(self.c).for_each(|row| row.copy_from_slice(operand));
+        wide
+    }
+}
+
+/// Room for a repeated per-channel operand.
+pub(crate) struct Wide([f32; MAX_REPEATED]);
+
+impl Wide {
+    pub(crate) fn new() -> Self {
+        Self([0.0; MAX_REPEATED])
+    }
+}
+
+fn gcd(a: usize, b: usize) -> usize {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+/// An element-wise operation with per-channel operands.
+pub(crate) trait Map {
+    /// `LANES` elements from `i` on; `col` is the first one's place in a wide row.
+    fn vector<S: Simd>(&mut self, simd: S, i: usize, col: usize);
+    /// One element.
+    fn scalar(&mut self, i: usize, col: usize);
+}
+
+/// Applies `map` to all `len` elements.
+#[inline(always)]
+pub(crate) fn map<S: Simd>(simd: S, walk: Walk, len: usize, map: &mut impl Map) {
+    let rows = len / walk.period;
+    for row in 0..rows {
+        let first = row * walk.period;
+        let mut col = 0;
+        while col < walk.whole {
+            map.vector(simd, first + col, col);
+            col += S::LANES;
+        }
+        for col in walk.whole..walk.period {
+            map.scalar(first + col, col);
+        }
+    }
+    let first = rows * walk.period;
+    for i in first..len {
+        map.scalar(i, i - first);
+    }
+}
+
+/// Two terms of every element, to be summed for each channel.
+pub(crate) trait Terms {
+    /// Those of `LANES` elements from `i` on; `col` is the first one's place in a wide row.
+    fn vector<S: Simd>(&mut self, simd: S, i: usize, col: usize) -> [S::F32; 2];
+    /// Those of one element.
+    fn scalar(&mut self, i: usize, col: usize) -> [f32; 2];
+}
+
+/// A few neighbouring channels, whose sums fit on the stack and mostly in registers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ChannelBlock {
+    /// The first channel.
+    pub(crate) first: usize,
+    /// Channels, at most [`BLOCK_CHANNELS`].
+    pub(crate) len: usize,
+    /// Columns of a wide row: `len`, or all channels repeated.
+    period: usize,
+    /// Distance of wide rows.
+    stride: usize,
+}
+
+/// Channels whose sums are made together.
+pub(crate) const BLOCK_CHANNELS: usize = 64;
+
+/// Sums of two terms for each channel of a block.
+pub(crate) type BlockSums = [[f64; BLOCK_CHANNELS]; 2];
+
+impl ChannelBlock {
+    /// Cuts `c` channels into blocks.
+    pub(crate) fn all<S: Simd>(c: usize) -> impl Iterator<Item = Self> {
+        let wide = Walk::new::<S>(c).period;
+        (0..c).step_by(BLOCK_CHANNELS).map(move |first| {
+            let len = BLOCK_CHANNELS.min(c - first);
+            if len == c {
+                Self { first, len, period: wide, stride: wide }
+            } else {
+                Self { first, len, period: len, stride: c }
+            }
+        })
+    }
+
+    /// An operand with one element for each channel of the block, for a wide row.
+    pub(crate) fn widen<'a>(&self, operand: &'a [f32], storage: &'a mut Wide) -> &'a [f32] {
+        assert_eq!(operand.len(), self.len);
+        if self.period == self.len {
+            return operand;
+        }
+        let wide = &mut storage.0[..self.period];
+        wide.chunks_exact_mut(self.len).for_each(|row| row.copy_from_slice(operand));
+        wide
+    }
+
+    /// Rows of `c` channels that are summed in f32 before they go into f64.
+    pub(crate) fn rows_at_once(&self) -> usize {
+        BLOCK_ROWS * (self.period / self.len)
+    }
+
+    /// The sums over the rows `rows` (of `c` channels each), in f32 over at most
+    /// [`rows_at_once`](Self::rows_at_once) of them and in f64 across.
+    #[inline(always)]
+    pub(crate) fn sums<S: Simd>(
+        &self,
+        simd: S,
+        c: usize,
+        rows: std::ops::Range<usize>,
+        terms: &mut impl Terms,
+    ) -> BlockSums {
+        let mut sums = [[0.0; BLOCK_CHANNELS]; 2];
+        let mut add = |col: usize, [first, second]: [f32; 2]| {
+            let channel = col % self.len;
+            sums[0][channel] += f64::from(first);
+            sums[1][channel] += f64::from(second);
+        };
+        let start = rows.start * c + self.first;
+        let wide_rows = rows.len() / (self.period / self.len);
+        for block in (0..wide_rows).step_by(BLOCK_ROWS) {
+            let num_rows = BLOCK_ROWS.min(wide_rows - block);
+            let start = start + block * self.stride;
+            let mut col = 0;
+            while col + 4 * S::LANES <= self.period {
+                self.sum_columns::<S, 4>(simd, num_rows, start, col, terms, &mut add);
+                col += 4 * S::LANES;
+            }
+            while col + S::LANES <= self.period {
+                self.sum_columns::<S, 1>(simd, num_rows, start, col, terms, &mut add);
+                col += S::LANES;
+            }
+            for row in 0..num_rows {
+                for col in col..self.period {
+                    add(col, terms.scalar(start + row * self.stride + col, col));
+                }
+            }
+        }
+        for row in rows.start + wide_rows * (self.period / self.len)..rows.end {
+            for col in 0..self.len {
+                add(col, terms.scalar(row * c + self.first + col, col));
+            }
+        }
+        sums
+    }
+
+    /// Sums `NV` vectors of columns over some wide rows, in registers.
+    #[inline(always)]
+    fn sum_columns<S: Simd, const NV: usize>(
+        &self,
+        simd: S,
+        num_rows: usize,
+        start: usize,
+        col: usize,
+        terms: &mut impl Terms,
+        add: &mut impl FnMut(usize, [f32; 2]),
+    ) {
+        let mut acc = [[simd.splat(0.0); 2]; NV];
+        for row in 0..num_rows {
+            for (v, acc) in acc.iter_mut().enumerate() {
+                let col = col + v * S::LANES;
+                let terms = terms.vector(simd, start + row * self.stride + col, col);
+                *acc = [simd.add(acc[0], terms[0]), simd.add(acc[1], terms[1])];
+            }
+        }
+        for (v, [first, second]) in acc.into_iter().enumerate() {
+            let mut lanes = [[0.0f32; crate::simd::MAX_LANES]; 2];
+            simd.store(&mut lanes[0], first);
+            simd.store(&mut lanes[1], second);
+            let [first, second] = &lanes;
+            for (lane, (first, second)) in first.iter().zip(second).enumerate().take(S::LANES) {
+                add(col + v * S::LANES + lane, [*first, *second]);
+            }
+        }
+    }
+}

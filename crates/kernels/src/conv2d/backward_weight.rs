@@ -1,0 +1,112 @@
+//! Gradient of a direct convolution's weight: for each row of the kernel, the product of the padded
+//! input (its `kw·ic` contiguous elements are the rows) with the output gradient over all pixels.
+
+use super::direct::input_padding;
+use super::grid::split;
+use super::packing::Packing;
+use super::padding::Padding;
+use super::tile::{ALONG_M, Run, Start, TileCall, Tiles};
+use crate::{Conv2dProblem, Isa, scratch};
+
+/// Runs of one tile call; taller pictures take several calls.
+const MAX_RUNS: usize = 128;
+
+/// The output gradient with its channels padded to whole vectors.
+fn channel_padding(p: &Conv2dProblem, lanes: usize) -> Padding {
+    Padding {
+        c: 1,
+        h: p.oh() * p.ow(),
+        w: p.oc,
+        padded_h: p.oh() * p.ow(),
+        padded_w: p.oc.next_multiple_of(lanes),
+        top: 0,
+        left: 0,
+    }
+}
+
+pub(super) fn scratch_len(p: &Conv2dProblem, lanes: usize) -> usize {
+    input_padding(p).scratch_len() + channel_padding(p, lanes).scratch_len()
+}
+
+/// Adds the gradient over all samples to `packed_grad`.
+pub(super) fn run(
+    isa: Isa,
+    p: &Conv2dProblem,
+    packing: &Packing,
+    input: &[f32],
+    grad_output: &[f32],
+    packed_grad: &mut [f32],
+) {
+    let (padding, channels) = (input_padding(p), channel_padding(p, packing.lanes));
+    let samples = input.chunks_exact(p.ih * p.iw * p.ic);
+    for (input, grad_output) in samples.zip(grad_output.chunks_exact(p.oh() * p.ow() * p.oc)) {
+        scratch::with(scratch_len(p, packing.lanes), |scratch| {
+            let (padded, widened) = scratch.split_at_mut(padding.scratch_len());
+            let x = if padding.is_none() {
+                input
+            } else {
+                padding.copy(input, padded);
+                padded
+            };
+            let w = if channels.is_none() {
+                grad_output
+            } else {
+                channels.copy(grad_output, widened);
+                widened
+            };
+            for rows in split(p.oh(), MAX_RUNS) {
+                add_rows(isa, p, packing, rows, x, w, packed_grad);
+            }
+        });
+    }
+}
+
+/// Adds the gradient over `num_rows` rows of output pixels of one sample.
+fn add_rows(
+    isa: Isa,
+    p: &Conv2dProblem,
+    packing: &Packing,
+    (first_row, num_rows): (usize, usize),
+    x: &[f32],
+    w: &[f32],
+    packed_grad: &mut [f32],
+) {
+    let padding = input_padding(p);
+    let row_len = padding.padded_w * p.ic;
+    let w_stride = p.oc.next_multiple_of(packing.lanes);
+    let mut runs = [Run { x: 0, w: 0, len: p.ow() }; MAX_RUNS];
+    for (i, run) in runs[..num_rows].iter_mut().enumerate() {
+        run.x = (first_row + i) * p.sh * row_len;
+        run.w = (first_row + i) * p.ow() * w_stride;
+    }
+    assert_eq!(x.len(), padding.len());
+    assert_eq!(w.len(), p.oh() * p.ow() * w_stride);
+    assert_eq!(packed_grad.len(), packing.len());
+    assert_eq!(packing.num_rows, p.kh * p.kw * p.ic);
+    let tiles = Tiles::of(isa, ALONG_M);
+    for block in packing.blocks() {
+        let width = block.num_vectors * packing.lanes;
+        for kh_i in 0..p.kh {
+            for (m, len) in split(p.kw * p.ic, tiles.max_rows(block.num_vectors)) {
+                let out = block.offset + (kh_i * p.kw * p.ic + m) * width;
+                let call = TileCall {
+                    runs: &runs[..num_rows],
+                    x: x[kh_i * row_len + m..].as_ptr(),
+                    x_stride: p.sw * p.ic,
+                    w: w[block.col..].as_ptr(),
+                    w_stride,
+                    out: packed_grad[out..].as_mut_ptr(),
+                    out_stride: width,
+                    num_cols: width,
+                    start: Start::Output,
+                };
+                // SAFETY: a window of the last output pixel ends with the padded sample, whose
+                // length is asserted above, and this tile's rows `m..m + len` lie in such a window.
+                // `w` has `w_stride`, whole vectors, for each pixel. The packed gradient has `width`
+                // columns for each of its rows. `Tiles::of` gave a tile of the instruction set
+                // asked for, which kernels are registered for only where the machine has it.
+                unsafe { tiles.get(len, block.num_vectors)(&call) }
+            }
+        }
+    }
+}

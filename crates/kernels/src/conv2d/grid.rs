@@ -1,0 +1,123 @@
+//! Walks a grid of output pixels with tiles: what forward and every stride phase of backward data
+//! are, once the input is padded and the weight packed.
+
+use super::packing::Packing;
+use super::tile::{ALONG_K, Run, Start, TileCall, Tiles};
+use crate::Isa;
+
+/// Rows and columns of output pixels at constant strides, each the product of a window of `x` with
+/// the packed weight. Strides and offsets are in elements.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Grid {
+    pub(super) num_rows: usize,
+    pub(super) num_cols: usize,
+    pub(super) x_row_stride: usize,
+    pub(super) x_col_stride: usize,
+    pub(super) out_row_stride: usize,
+    pub(super) out_col_stride: usize,
+    /// Rows of the window, and elements of each, which are contiguous.
+    pub(super) window_rows: usize,
+    pub(super) window_len: usize,
+    /// Distance of the window's rows in `x`.
+    pub(super) window_stride: usize,
+}
+
+/// More window rows than any kernel has; checked where a problem is taken.
+pub(super) const MAX_WINDOW_ROWS: usize = 32;
+
+impl Grid {
+    /// `out[row, col, :] = start + Σ_k window(row, col)[k] · w[k, :]`
+    pub(super) fn run(
+        &self,
+        isa: Isa,
+        packing: &Packing,
+        start: Start,
+        x: &[f32],
+        w: &[f32],
+        out: &mut [f32],
+    ) {
+        if self.num_rows == 0 || self.num_cols == 0 {
+            return;
+        }
+        self.check(packing, x, w, out);
+        let tiles = Tiles::of(isa, ALONG_K);
+        let mut runs = [Run { x: 0, w: 0, len: self.window_len }; MAX_WINDOW_ROWS];
+        for block in packing.blocks() {
+            let width = block.num_vectors * packing.lanes;
+            for (row, run) in runs[..self.window_rows].iter_mut().enumerate() {
+                run.x = row * self.window_stride;
+                run.w = row * self.window_len * width;
+            }
+            for row in 0..self.num_rows {
+                for (col, len) in split(self.num_cols, tiles.max_rows(block.num_vectors)) {
+                    let call = TileCall {
+                        runs: &runs[..self.window_rows],
+                        x: x[row * self.x_row_stride + col * self.x_col_stride..].as_ptr(),
+                        x_stride: self.x_col_stride,
+                        w: w[block.offset..].as_ptr(),
+                        w_stride: width,
+                        out: out
+                            [row * self.out_row_stride + col * self.out_col_stride + block.col..]
+                            .as_mut_ptr(),
+                        out_stride: self.out_col_stride,
+                        num_cols: block.num_cols,
+                        start,
+                    };
+                    // SAFETY: `check` has shown that the last window, the last row of the packed
+                    // weight and the last output pixel lie within their slices; all others lie
+                    // before them. `Tiles::of` gave a tile of the instruction set asked for, which
+                    // kernels are registered for only where the machine has it.
+                    unsafe { tiles.get(len, block.num_vectors)(&call) }
+                }
+            }
+        }
+    }
+
+    /// Panics unless everything the tiles touch is inside the slices.
+    fn check(&self, packing: &Packing, x: &[f32], w: &[f32], out: &[f32]) {
+        let (row, col) = (self.num_rows - 1, self.num_cols - 1);
+        if self.window_rows * self.window_len > 0 {
+            let last_window = row * self.x_row_stride + col * self.x_col_stride;
+            let window_end = (self.window_rows - 1) * self.window_stride + self.window_len;
+            assert!(last_window + window_end <= x.len());
+        }
+        assert!(self.window_rows <= MAX_WINDOW_ROWS);
+        assert_eq!(self.window_rows * self.window_len, packing.num_rows);
+        assert_eq!(w.len(), packing.len());
+        let last_pixel = row * self.out_row_stride + col * self.out_col_stride;
+        assert!(last_pixel + packing.num_cols <= out.len());
+    }
+}
+
+/// Cuts `len` into the fewest pieces of at most `max`, as even as can be: `(first, length)`.
+pub(super) fn split(len: usize, max: usize) -> impl Iterator<Item = (usize, usize)> {
+    let pieces = len.div_ceil(max).max(1);
+    let (short, longer) = (len / pieces, len % pieces);
+    (0..pieces).map(move |i| {
+        let first = i * short + i.min(longer);
+        (first, short + usize::from(i < longer))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::split;
+
+    #[test]
+    fn pieces_are_even_and_cover_everything_once() {
+        for len in 1..80 {
+            for max in 1..20 {
+                let pieces: Vec<_> = split(len, max).collect();
+                let mut next = 0;
+                for &(first, length) in &pieces {
+                    assert_eq!(first, next);
+                    assert!(length >= 1 && length <= max);
+                    assert!(pieces[0].1 - length <= 1);
+                    next += length;
+                }
+                assert_eq!(next, len);
+                assert_eq!(pieces.len(), len.div_ceil(max));
+            }
+        }
+    }
+}

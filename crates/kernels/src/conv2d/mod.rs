@@ -1,0 +1,97 @@
+//! 2-D convolution (cross-correlation, as `torch.nn.Conv2d`), all three passes, NHWC.
+//!
+//! Kernels are registered in [`kernels`] and picked by problem and instruction set with [`choose`].
+//! A linear operation over `n` samples is the 1×1 convolution of a picture of `1×n` pixels.
+
+mod backward_weight;
+mod direct;
+mod grid;
+mod packing;
+mod padding;
+mod tile;
+
+use crate::{Conv2dProblem, Isa};
+use direct::Direct;
+
+/// One implementation of the three passes of a convolution.
+///
+/// All slices must have exactly the lengths of the problem; kernels panic otherwise. Activations
+/// are NHWC, weights `[oc, ic, kh, kw]`. The packed forms are private to a kernel.
+pub trait Conv2dKernel: Sync + std::fmt::Debug {
+    /// `{isa}_conv2d_{dtype}_{method}`
+    fn name(&self) -> &'static str;
+    /// The instruction set it needs.
+    fn isa(&self) -> Isa;
+    /// Whether it can do this problem.
+    fn supports(&self, p: &Conv2dProblem) -> bool;
+    /// Elements of working memory a thread needs for any pass; see [`crate::scratch::reserve`].
+    fn scratch_len(&self, p: &Conv2dProblem) -> usize;
+
+    /// Elements of the weight packed for [`forward`](Self::forward).
+    fn packed_weight_len(&self, p: &Conv2dProblem) -> usize;
+    /// Packs the weight for [`forward`](Self::forward).
+    fn pack_weight(&self, p: &Conv2dProblem, weight: &[f32], packed: &mut [f32]);
+    /// Elements of the weight packed for [`backward_data`](Self::backward_data).
+    fn packed_weight_backward_len(&self, p: &Conv2dProblem) -> usize;
+    /// Packs the weight for [`backward_data`](Self::backward_data).
+    fn pack_weight_backward(&self, p: &Conv2dProblem, weight: &[f32], packed: &mut [f32]);
+
+    /// `output[n, oh, ow, oc] = bias[oc] + Σ input[n, oh·sh + kh − ph, ow·sw + kw − pw, ic] ·
+    /// weight[oc, ic, kh, kw]`
+    fn forward(
+        &self,
+        p: &Conv2dProblem,
+        input: &[f32],
+        packed: &[f32],
+        bias: Option<&[f32]>,
+        output: &mut [f32],
+    );
+    /// The adjoint of [`forward`](Self::forward) in the input; added to `grad_input` if
+    /// `accumulate`, else it overwrites it.
+    fn backward_data(
+        &self,
+        p: &Conv2dProblem,
+        grad_output: &[f32],
+        packed_backward: &[f32],
+        accumulate: bool,
+        grad_input: &mut [f32],
+    );
+
+    /// Elements of the packed gradient of the weight.
+    fn packed_grad_len(&self, p: &Conv2dProblem) -> usize;
+    /// The adjoint of [`forward`](Self::forward) in the weight, *added* to `packed_grad`.
+    fn backward_weight(
+        &self,
+        p: &Conv2dProblem,
+        input: &[f32],
+        grad_output: &[f32],
+        packed_grad: &mut [f32],
+    );
+    /// Writes a packed gradient in the weight's layout.
+    fn unpack_grad(&self, p: &Conv2dProblem, packed_grad: &[f32], grad_weight: &mut [f32]);
+}
+
+static DIRECT: [Direct; 3] =
+    [Direct::new(Isa::Portable), Direct::new(Isa::Avx2), Direct::new(Isa::Avx512)];
+
+/// Every kernel that this machine can run: what tests go through.
+pub fn kernels() -> impl Iterator<Item = &'static dyn Conv2dKernel> {
+    let all = DIRECT.iter().map(|kernel| kernel as &dyn Conv2dKernel);
+    all.filter(|kernel| kernel.isa().is_supported())
+}
+
+/// The kernel for a problem: the last registered of those that support it and need no more than
+/// `isa`.
+pub fn choose(p: &Conv2dProblem, isa: Isa) -> &'static dyn Conv2dKernel {
+    let fits = |kernel: &&dyn Conv2dKernel| kernel.isa() <= isa && kernel.supports(p);
+    kernels().filter(fits).last().expect("the portable kernel supports every problem")
+}
+
+/// Gradient of the bias: adds the sum of `grad_output` over all pixels to `grad_bias`.
+pub fn backward_bias(grad_output: &[f32], grad_bias: &mut [f32]) {
+    for pixel in grad_output.chunks_exact(grad_bias.len()) {
+        for (sum, grad) in grad_bias.iter_mut().zip(pixel) {
+            *sum += grad;
+        }
+    }
+}

@@ -1,0 +1,89 @@
+use super::Simd;
+use crate::Isa;
+use std::arch::x86_64::*;
+
+/// Proof that this machine has AVX2 and FMA.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Avx2(());
+
+impl Avx2 {
+    /// # Panics
+    /// The machine lacks it.
+    #[inline]
+    pub(crate) fn detect() -> Self {
+        assert!(Isa::Avx2.is_supported(), "this machine has no Avx2");
+        Self(())
+    }
+
+    /// The token, where a function's own features are the proof.
+    ///
+    /// # Safety
+    /// The machine has the instructions.
+    #[inline(always)]
+    pub(crate) unsafe fn assume() -> Self {
+        Self(())
+    }
+}
+
+impl Simd for Avx2 {
+    const LANES: usize = 8;
+    type F32 = __m256;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> Self::F32 {
+        // SAFETY: the token proves the feature; so it does below.
+        unsafe { _mm256_set1_ps(x) }
+    }
+
+    #[inline(always)]
+    fn add(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        // SAFETY: the token.
+        unsafe { _mm256_add_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn sub(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        // SAFETY: the token.
+        unsafe { _mm256_sub_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        // SAFETY: the token.
+        unsafe { _mm256_mul_ps(a, b) }
+    }
+
+    #[inline(always)]
+    fn fma(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32 {
+        // SAFETY: the token.
+        unsafe { _mm256_fmadd_ps(a, b, c) }
+    }
+
+    #[inline(always)]
+    fn relu(self, a: Self::F32) -> Self::F32 {
+        // max(0, a), not max(a, 0): MAXPS returns its second operand when either is NaN.
+        // SAFETY: the token.
+        unsafe { _mm256_max_ps(_mm256_setzero_ps(), a) }
+    }
+
+    #[inline(always)]
+    fn relu_mask(self, output: Self::F32, grad: Self::F32) -> Self::F32 {
+        // SAFETY: the token.
+        unsafe {
+            let positive = _mm256_cmp_ps::<_CMP_NLE_UQ>(output, _mm256_setzero_ps());
+            _mm256_and_ps(positive, grad)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_ptr(self, ptr: *const f32) -> Self::F32 {
+        // SAFETY: the token, and the caller's promise.
+        unsafe { _mm256_loadu_ps(ptr) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_ptr(self, ptr: *mut f32, x: Self::F32) {
+        // SAFETY: the token, and the caller's promise.
+        unsafe { _mm256_storeu_ps(ptr, x) }
+    }
+}

@@ -1,0 +1,119 @@
+//! One source for each kernel, generic over the instruction set.
+//!
+//! [`Simd`] is a token: a value exists only where the machine has the instructions, so its methods
+//! are safe. [`simd_fn!`] turns a function that is generic over the token into one that takes an
+//! [`Isa`](crate::Isa) and runs the body compiled for it.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
+mod portable;
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx2::Avx2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx512::Avx512;
+pub(crate) use portable::Portable;
+
+/// Vectors of `f32` of one instruction set.
+///
+/// Every method is `#[inline(always)]`, so that it compiles to instructions of the caller, which
+/// [`simd_fn!`] makes with the features enabled.
+pub(crate) trait Simd: Copy {
+    /// Lanes of a vector.
+    const LANES: usize;
+    /// A vector.
+    type F32: Copy;
+
+    /// All lanes `x`.
+    fn splat(self, x: f32) -> Self::F32;
+    /// `a + b`
+    fn add(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `a − b`
+    fn sub(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `a · b`
+    fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `a · b + c`, rounded once where the machine has FMA, twice on the portable level.
+    fn fma(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
+    /// `max(a, 0)`; NaN stays NaN.
+    fn relu(self, a: Self::F32) -> Self::F32;
+    /// `grad` where not `output ≤ 0`, else 0.
+    fn relu_mask(self, output: Self::F32, grad: Self::F32) -> Self::F32;
+
+    /// The `LANES` elements at `ptr`.
+    ///
+    /// # Safety
+    /// They must be readable.
+    unsafe fn load_ptr(self, ptr: *const f32) -> Self::F32;
+    /// Writes `LANES` elements at `ptr`.
+    ///
+    /// # Safety
+    /// They must be writable.
+    unsafe fn store_ptr(self, ptr: *mut f32, x: Self::F32);
+
+    /// The first `LANES` elements.
+    #[inline(always)]
+    fn load(self, x: &[f32]) -> Self::F32 {
+        assert!(x.len() >= Self::LANES);
+        // SAFETY: the slice is long enough.
+        unsafe { self.load_ptr(x.as_ptr()) }
+    }
+
+    /// Overwrites the first `LANES` elements.
+    #[inline(always)]
+    fn store(self, out: &mut [f32], x: Self::F32) {
+        assert!(out.len() >= Self::LANES);
+        // SAFETY: the slice is long enough.
+        unsafe { self.store_ptr(out.as_mut_ptr(), x) }
+    }
+}
+
+/// The most lanes a vector has on any instruction set.
+pub(crate) const MAX_LANES: usize = 16;
+
+/// Defines `fn name(isa: Isa, …)` from a body that is generic over a [`Simd`] token.
+macro_rules! simd_fn {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident<$S:ident>(
+        $simd:ident $(, $arg:ident: $ty:ty)* $(,)?
+    ) $body:block) => {
+        $(#[$meta])*
+        #[allow(clippy::too_many_arguments, reason = "kernels take one slice for each operand")]
+        $vis fn $name(isa: $crate::Isa, $($arg: $ty),*) {
+            #[inline(always)]
+            #[allow(clippy::too_many_arguments, reason = "as above")]
+            fn body<$S: $crate::simd::Simd>($simd: $S, $($arg: $ty),*) $body
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            #[allow(clippy::too_many_arguments, reason = "as above")]
+            fn avx2(token: $crate::simd::Avx2, $($arg: $ty),*) {
+                body(token, $($arg),*)
+            }
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
+            #[allow(clippy::too_many_arguments, reason = "as above")]
+            fn avx512(token: $crate::simd::Avx512, $($arg: $ty),*) {
+                body(token, $($arg),*)
+            }
+
+            match isa {
+                #[cfg(target_arch = "x86_64")]
+                $crate::Isa::Avx2 => {
+                    let token = $crate::simd::Avx2::detect();
+                    // SAFETY: the token exists only where AVX2 and FMA were detected.
+                    unsafe { avx2(token, $($arg),*) }
+                }
+                #[cfg(target_arch = "x86_64")]
+                $crate::Isa::Avx512 => {
+                    let token = $crate::simd::Avx512::detect();
+                    // SAFETY: the token exists only where these AVX-512 features were detected.
+                    unsafe { avx512(token, $($arg),*) }
+                }
+                _ => body($crate::simd::Portable, $($arg),*),
+            }
+        }
+    };
+}
+pub(crate) use simd_fn;

@@ -1,0 +1,69 @@
+use super::Simd;
+
+/// Eight lanes in plain arrays, which the compiler turns into whatever the baseline has.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Portable;
+
+const LANES: usize = 8;
+
+#[inline(always)]
+fn map2(a: [f32; LANES], b: [f32; LANES], f: impl Fn(f32, f32) -> f32) -> [f32; LANES] {
+    let mut out = [0.0; LANES];
+    for i in 0..LANES {
+        out[i] = f(a[i], b[i]);
+    }
+    out
+}
+
+impl Simd for Portable {
+    const LANES: usize = LANES;
+    type F32 = [f32; LANES];
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> Self::F32 {
+        [x; LANES]
+    }
+
+    #[inline(always)]
+    fn add(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        map2(a, b, |a, b| a + b)
+    }
+
+    #[inline(always)]
+    fn sub(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        map2(a, b, |a, b| a - b)
+    }
+
+    #[inline(always)]
+    fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        map2(a, b, |a, b| a * b)
+    }
+
+    #[inline(always)]
+    fn fma(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32 {
+        // `f32::mul_add` would be a library call where the baseline has no FMA.
+        self.add(self.mul(a, b), c)
+    }
+
+    #[inline(always)]
+    fn relu(self, a: Self::F32) -> Self::F32 {
+        a.map(|a| if a < 0.0 { 0.0 } else { a })
+    }
+
+    #[inline(always)]
+    fn relu_mask(self, output: Self::F32, grad: Self::F32) -> Self::F32 {
+        map2(output, grad, |output, grad| if output <= 0.0 { 0.0 } else { grad })
+    }
+
+    #[inline(always)]
+    unsafe fn load_ptr(self, ptr: *const f32) -> Self::F32 {
+        // SAFETY: the caller's promise; arrays of f32 have the alignment of f32.
+        unsafe { ptr.cast::<Self::F32>().read() }
+    }
+
+    #[inline(always)]
+    unsafe fn store_ptr(self, ptr: *mut f32, x: Self::F32) {
+        // SAFETY: the caller's promise; arrays of f32 have the alignment of f32.
+        unsafe { ptr.cast::<Self::F32>().write(x) }
+    }
+}
