@@ -1,3 +1,5 @@
+use std::collections::HashSet;
+
 use crate::{
     BatchNorm, BufferId, Conv2d, Graph, GraphError, MaxPool, Node, Op, ParamId, Role, Shape,
     TensorSpec, ValueId, ZeroPad,
@@ -7,6 +9,8 @@ use crate::{
 #[derive(Debug)]
 pub struct GraphBuilder {
     graph: Graph,
+    /// Names of the parameters so far; very deep networks have thousands.
+    taken: HashSet<String>,
 }
 
 impl GraphBuilder {
@@ -20,6 +24,7 @@ impl GraphBuilder {
                 buffers: Vec::new(),
                 output: ValueId(0),
             },
+            taken: HashSet::new(),
         }
     }
 
@@ -31,6 +36,11 @@ impl GraphBuilder {
     /// Shape of one sample of a value.
     pub fn shape(&self, value: ValueId) -> Shape {
         self.graph.shape(value)
+    }
+
+    /// Number of operations so far.
+    pub fn num_nodes(&self) -> usize {
+        self.graph.nodes.len()
     }
 
     /// Adds a convolution with parameters `{name}.weight` and, if asked for, `{name}.bias`.
@@ -68,17 +78,40 @@ impl GraphBuilder {
         input: ValueId,
         out_features: usize,
     ) -> Result<ValueId, GraphError> {
+        self.push_linear(name, input, out_features, true)
+    }
+
+    /// Adds `y = x Wᵀ` with the parameter `{name}.weight`: a learned shortcut, or a layer in front
+    /// of a batch norm, which would take a bias away again.
+    ///
+    /// # Errors
+    /// As [`linear`](Self::linear).
+    pub fn linear_without_bias(
+        &mut self,
+        name: &str,
+        input: ValueId,
+        out_features: usize,
+    ) -> Result<ValueId, GraphError> {
+        self.push_linear(name, input, out_features, false)
+    }
+
+    fn push_linear(
+        &mut self,
+        name: &str,
+        input: ValueId,
+        out_features: usize,
+        bias: bool,
+    ) -> Result<ValueId, GraphError> {
         let shape = self.shape(input);
         nonzero(name, "out_features", out_features)?;
         if shape.num_pixels() != 1 {
-            return Err(GraphError::ShapeMismatch {
-                node: name.to_owned(),
-                left: shape,
-                right: Shape::vector(shape.c),
-            });
+            return Err(GraphError::NotAVector { node: name.to_owned(), input: shape });
         }
         let weight = self.param(name, "weight", vec![out_features, shape.c], Role::LinearWeight)?;
-        let bias = Some(self.param(name, "bias", vec![out_features], Role::Bias)?);
+        let bias = match bias {
+            true => Some(self.param(name, "bias", vec![out_features], Role::Bias)?),
+            false => None,
+        };
         let op = Op::Linear { in_features: shape.c, out_features, weight, bias };
         Ok(self.push(name, op, vec![input], Shape::vector(out_features)))
     }
@@ -199,7 +232,7 @@ impl GraphBuilder {
         role: Role,
     ) -> Result<ParamId, GraphError> {
         let name = format!("{node}.{tensor}");
-        if self.graph.params.iter().any(|spec| spec.name == name) {
+        if !self.taken.insert(name.clone()) {
             return Err(GraphError::DuplicateName { node: node.to_owned() });
         }
         let offset = self.graph.num_parameters();

@@ -24,6 +24,14 @@ pub enum GraphError {
         /// The hyper-parameter that is zero.
         what: &'static str,
     },
+    /// A linear operation was given an image.
+    #[error("{node}: input has shape {input}, expected a vector")]
+    NotAVector {
+        /// The node's name.
+        node: String,
+        /// Shape of the input of one sample.
+        input: Shape,
+    },
     /// The two operands of an addition differ in shape.
     #[error("{node}: operands have shapes {left} and {right}, expected the same")]
     ShapeMismatch {

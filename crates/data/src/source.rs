@@ -1,0 +1,126 @@
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::dataset::{Found, Samples};
+use crate::statistics::{ChannelHistogram, vector_mean_std};
+use crate::{Augment, DataError, Dataset, Preprocessing, Resize, split};
+use crate::{cifar, synthetic};
+
+/// How to open a source.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct OpenOptions {
+    /// Share of the training samples that becomes the dev split, where the source has none
+    /// (0.1 by default).
+    pub val_fraction: Option<f64>,
+    /// Share that becomes the test split, where the source has none (by default 0.1 of a source
+    /// without splits, and 0 of one that has a dev split).
+    pub test_fraction: Option<f64>,
+    /// Decides which samples these are.
+    pub seed: u64,
+    /// Leave out images that can't be decoded instead of refusing the dataset.
+    pub skip_bad: bool,
+    /// Height and width fed to the network. By default the size of small images, and 224 for
+    /// photographs.
+    pub image_size: Option<usize>,
+}
+
+/// How far a long operation has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Samples done.
+    pub done: usize,
+    /// Samples in all.
+    pub total: usize,
+}
+
+/// Receives progress, from several threads.
+pub type OnProgress<'a> = &'a (dyn Fn(Progress) + Sync);
+
+/// Opens a dataset and checks it; see the [crate's page](crate) for what `source` may be.
+///
+/// # Errors
+/// If the source does not exist, is damaged, or does not fit the options. Images that can't be
+/// decoded are listed all at once.
+///
+/// ```
+/// use residua_data::{OpenOptions, Split, open};
+///
+/// let dataset = open("synthetic:spirals?train=300&dev=50&test=50", &OpenOptions::default())?;
+/// assert_eq!(dataset.sample_shape(), [2, 1, 1]);
+/// assert_eq!(dataset.len(Split::Dev), 50);
+/// # Ok::<(), residua_data::DataError>(())
+/// ```
+pub fn open(source: &str, options: &OpenOptions) -> Result<Dataset, DataError> {
+    open_with_progress(source, options, &|_| {})
+}
+
+/// [`open`], telling how many images have been checked.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_with_progress(
+    source: &str,
+    options: &OpenOptions,
+    on_progress: OnProgress<'_>,
+) -> Result<Dataset, DataError> {
+    let _ = on_progress;
+    if let Some(name) = source.strip_prefix("synthetic:") {
+        return in_memory(synthetic::generate(name)?, options);
+    }
+    let path = Path::new(source);
+    if !path.exists() {
+        return Err(DataError::NotFound { path: source.to_owned() });
+    }
+    in_memory(cifar::read_archive(path)?, options)
+}
+
+/// Cuts the splits of samples that are in memory and measures the training split.
+pub(crate) fn in_memory(found: Found, options: &OpenOptions) -> Result<Dataset, DataError> {
+    let Found { name, classes, samples, labels, given, augment } = found;
+    let splits = split::cut(given, &labels, options)?;
+    let train = &splits.indices[0];
+    let preprocessing = match &samples {
+        Samples::Pixels { shape, data } => {
+            let (mean, std) = ChannelHistogram::over(*shape, data, train).mean_std();
+            let (height, width) = match options.image_size {
+                Some(size) => (size, size),
+                None => (shape.height, shape.width),
+            };
+            let channels = shape.channels;
+            Preprocessing { channels, height, width, resize: Resize::Exact, mean, std }
+        }
+        Samples::Vectors { width, data } => {
+            if let Some(size) = options.image_size {
+                let problem = format!("got {size}, but the source holds vectors");
+                return Err(DataError::Option { option: "image_size", problem });
+            }
+            let (mean, std) = vector_mean_std(*width, data, train);
+            let resize = Resize::None;
+            Preprocessing { channels: *width, height: 1, width: 1, resize, mean, std }
+        }
+        Samples::Files { .. } => unreachable!("files are opened by image_folder"),
+    };
+    Dataset::new(name, classes, samples, labels, splits, preprocessing, augment)
+}
+
+/// The last part of a path.
+pub(crate) fn name_of(path: &Path) -> String {
+    let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into())
+}
+
+impl Found {
+    /// A source without splits of its own.
+    pub(crate) fn one_pile(
+        name: String,
+        classes: Vec<String>,
+        samples: Samples,
+        labels: Vec<u32>,
+        augment: Augment,
+    ) -> Self {
+        let given = split::GivenSplits::one_pile(labels.len());
+        Self { name, classes, samples, labels, given, augment }
+    }
+}

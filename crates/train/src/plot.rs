@@ -1,0 +1,131 @@
+//! Plots as SVG: learning curves in the manner of Figure 6 of He et al. 2015, and confusion
+//! matrices.
+
+use std::sync::Arc;
+
+use kuva::plot::{ColorMap, Heatmap, LegendPosition, LinePlot};
+use kuva::render::annotations::TextAnnotation;
+use kuva::render::layout::{Layout, TickFormat};
+use kuva::render::plots::Plot;
+use kuva::render::theme::Theme;
+
+use crate::MetricsRecord;
+
+/// The error of one network over the steps of its training.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct ErrorCurve {
+    /// What the legend calls it.
+    pub name: String,
+    /// Step and training error in percent.
+    pub train: Vec<(u64, f64)>,
+    /// Step and dev error in percent.
+    pub dev: Vec<(u64, f64)>,
+}
+
+impl ErrorCurve {
+    /// The errors of a run's records.
+    pub fn new(name: impl Into<String>, records: &[MetricsRecord]) -> Self {
+        let dev = |record: &MetricsRecord| Some((record.step, record.dev_error?));
+        Self {
+            name: name.into(),
+            train: records.iter().map(|record| (record.step, record.train_error)).collect(),
+            dev: records.iter().filter_map(dev).collect(),
+        }
+    }
+}
+
+/// Okabe and Ito's colours, which stay apart for colour-blind readers; black and yellow left out.
+const COLORS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00"];
+
+/// Draws the curves in one plot: a colour for each network, the training error thin and dashed,
+/// the dev error bold. Points that are not finite are left out.
+pub fn error_curves(title: &str, curves: &[ErrorCurve]) -> String {
+    let steps = curves.iter().flat_map(|curve| curve.train.iter().chain(&curve.dev));
+    let last_step = steps.map(|&(step, _)| step).max().unwrap_or(0);
+    let (x_label, unit) = match last_step >= 2000 {
+        true => ("step (thousands)", 1e3),
+        false => ("step", 1.0),
+    };
+    let line = |points: &[(u64, f64)], color: &str, label: String| {
+        let points = points.iter().filter(|(_, error)| error.is_finite());
+        let points: Vec<_> = points.map(|&(step, error)| (step as f64 / unit, error)).collect();
+        LinePlot::new().with_data(points).with_color(color).with_legend(label)
+    };
+    let mut plots: Vec<Plot> = Vec::new();
+    for (curve, color) in curves.iter().zip(COLORS.iter().cycle()) {
+        let train = line(&curve.train, color, format!("{} train", curve.name));
+        let dev = line(&curve.dev, color, format!("{} dev", curve.name));
+        plots.push(train.with_stroke_width(1.0).with_dashed().into());
+        plots.push(dev.with_stroke_width(2.5).into());
+    }
+    let layout = Layout::auto_from_plots(&plots)
+        .with_title(title)
+        .with_title_size(16)
+        .with_x_label(x_label)
+        .with_y_label("error (%)")
+        .with_x_axis_min(0.0)
+        .with_y_axis_min(0.0)
+        .with_clamp_axis()
+        .with_legend_position(LegendPosition::InsideTopRight)
+        .with_theme(theme())
+        .with_width(720.0)
+        .with_height(460.0);
+    kuva::render_to_svg(plots, layout)
+}
+
+/// Draws a confusion matrix, `confusion[true][predicted]` in samples: the shade is the share of
+/// the row, so that classes of different sizes compare; up to 20 classes the counts are written in.
+pub fn confusion_matrix(title: &str, classes: &[String], confusion: &[Vec<u64>]) -> String {
+    // The library counts rows from the bottom; the first class belongs at the top.
+    let rows: Vec<Vec<(u64, f64)>> = confusion.iter().rev().map(|row| with_shares(row)).collect();
+    let shares = rows.iter().map(|row| row.iter().map(|&(_, share)| share));
+    let plots: Vec<Plot> = vec![Heatmap::new().with_data(shares).with_color_map(shades()).into()];
+    let side = (34.0 * classes.len() as f64).clamp(360.0, 1200.0);
+    let mut layout = Layout::auto_from_plots(&plots)
+        .with_title(title)
+        .with_title_size(16)
+        .with_x_label("predicted class")
+        .with_y_label("true class")
+        .with_x_categories(classes.to_vec())
+        .with_y_categories(classes.iter().rev().cloned().collect())
+        .with_x_tick_rotate(-45.0)
+        .with_colorbar_tick_format(TickFormat::Custom(Arc::new(|share| format!("{share:.0} %"))))
+        .with_theme(theme())
+        .with_width(side + 120.0)
+        .with_height(side);
+    if classes.len() <= 20 {
+        layout.annotations = cell_counts(&rows);
+    }
+    kuva::render_to_svg(plots, layout)
+}
+
+/// From near white to a blue light enough for black figures: the library has one colour of text.
+fn shades() -> ColorMap {
+    let mix = |from: f64, to: f64, share: f64| from + (to - from) * share;
+    ColorMap::Custom(Arc::new(move |share| {
+        let [r, g, b] = [(250.0, 107.0), (252.0, 174.0), (255.0, 214.0)]
+            .map(|(from, to)| mix(from, to, share).round());
+        format!("rgb({r},{g},{b})")
+    }))
+}
+
+/// The counts of a row with their shares in percent.
+fn with_shares(row: &[u64]) -> Vec<(u64, f64)> {
+    let total = row.iter().sum::<u64>().max(1) as f64;
+    row.iter().map(|&count| (count, count as f64 / total * 100.0)).collect()
+}
+
+/// Each count in the middle of its cell: cells are 1×1, their centres at 1, 2, ….
+fn cell_counts(rows: &[Vec<(u64, f64)>]) -> Vec<TextAnnotation> {
+    let baseline = 0.12;
+    let cell = |y: usize, x: usize, count: u64| {
+        TextAnnotation::new(count.to_string(), (x + 1) as f64, (y + 1) as f64 - baseline)
+            .with_font_size(11)
+    };
+    let cells = rows.iter().enumerate();
+    cells.flat_map(|(y, row)| row.iter().enumerate().map(move |(x, &c)| cell(y, x, c.0))).collect()
+}
+
+fn theme() -> Theme {
+    Theme { grid_color: "#e4e4e4".into(), legend_border: "#bbbbbb".into(), ..Theme::light() }
+}
