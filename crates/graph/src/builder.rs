@@ -6,6 +6,31 @@ use crate::{
 };
 
 /// Adds operations one after another and resolves their shapes.
+///
+/// A residual block that halves the picture and doubles the channels:
+///
+/// ```
+/// use residua_graph::{Conv2d, GraphBuilder, Shape};
+///
+/// let mut b = GraphBuilder::new(Shape::image(16, 32, 32));
+/// let x = b.input();
+/// let f = b.conv2d("conv1", x, Conv2d::square(32, 3).stride(2).padding(1))?;
+/// let f = b.batch_norm("bn1", f)?;
+/// let f = b.relu("relu1", f);
+/// let f = b.conv2d("conv2", f, Conv2d::square(32, 3).padding(1))?;
+/// let f = b.batch_norm("bn2", f)?;
+/// let shortcut = b.zero_pad("downsample", x, 32, 2)?;
+/// let sum = b.add("add", f, shortcut)?;
+/// let output = b.relu("relu2", sum);
+/// assert_eq!(b.shape(output), Shape::image(32, 16, 16));
+///
+/// let wrong = b.add("wrong", x, output).unwrap_err();
+/// assert_eq!(
+///     wrong.to_string(),
+///     "wrong: operands have shapes 16x32x32 and 32x16x16, expected the same"
+/// );
+/// # Ok::<(), residua_graph::GraphError>(())
+/// ```
 #[derive(Debug)]
 pub struct GraphBuilder {
     graph: Graph,
@@ -163,7 +188,8 @@ impl GraphBuilder {
     /// Adds a max pool.
     ///
     /// # Errors
-    /// A zero hyper-parameter, or a window larger than its padded input or half padding.
+    /// A zero hyper-parameter, a window larger than its padded input, or padding of more than half
+    /// the window.
     pub fn max_pool(
         &mut self,
         name: &str,
@@ -172,11 +198,15 @@ impl GraphBuilder {
     ) -> Result<ValueId, GraphError> {
         let shape = self.shape(input);
         let (kernel, padding) = ([pool.kernel_size; 2], [pool.padding; 2]);
-        if 2 * pool.padding > pool.kernel_size {
-            return Err(kernel_too_large(name, shape, kernel, padding));
-        }
         let h = window_count(name, shape, kernel, [pool.stride; 2], padding, 0)?;
         let w = window_count(name, shape, kernel, [pool.stride; 2], padding, 1)?;
+        if pool.padding > pool.kernel_size / 2 {
+            return Err(GraphError::TooMuchPadding {
+                node: name.to_owned(),
+                padding: pool.padding,
+                kernel_size: pool.kernel_size,
+            });
+        }
         Ok(self.push(name, Op::MaxPool(pool), vec![input], Shape::image(shape.c, h, w)))
     }
 

@@ -16,6 +16,16 @@ pub enum GraphError {
         /// Padding at the top and bottom, and at the left and right.
         padding: [usize; 2],
     },
+    /// A pool with windows that could lie in the padding.
+    #[error("{node}: padding is {padding}, expected at most half the kernel_size of {kernel_size}")]
+    TooMuchPadding {
+        /// The node's name.
+        node: String,
+        /// Positions added on each side.
+        padding: usize,
+        /// Window height and width.
+        kernel_size: usize,
+    },
     /// A channel count, kernel size or stride of zero.
     #[error("{node}: {what} is 0, expected at least 1")]
     Zero {

@@ -1,3 +1,5 @@
+use std::{fmt, str::FromStr};
+
 use residua_graph::{Graph, Shape};
 use serde::{Deserialize, Serialize};
 
@@ -61,6 +63,9 @@ pub enum Shortcut {
 }
 
 impl Shortcut {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::None, Self::ZeroPad, Self::Projection, Self::ProjectionAll];
+
     /// The word for it in names and in TOML.
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -69,6 +74,26 @@ impl Shortcut {
             Self::Projection => "projection",
             Self::ProjectionAll => "projection-all",
         }
+    }
+}
+
+impl fmt::Display for Shortcut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Shortcut {
+    type Err = ArchitectureError;
+
+    fn from_str(word: &str) -> Result<Self, ArchitectureError> {
+        Self::ALL.into_iter().find(|shortcut| shortcut.as_str() == word).ok_or_else(|| {
+            ArchitectureError::UnknownWord {
+                what: "shortcut",
+                got: word.to_owned(),
+                expected: "none, zero-pad, projection or projection-all",
+            }
+        })
     }
 }
 
@@ -229,7 +254,8 @@ impl Architecture {
         self.0.stages.iter().map(|stage| stage.blocks).sum()
     }
 
-    /// Layers with weights on the way through all branches, the number in `resnet20`.
+    /// Layers with weights on the way through all branches, the number in `resnet20`. (That of
+    /// `wide-resnet28-10` is two more: its authors count three learned shortcuts and not the head.)
     pub fn depth(&self) -> usize {
         2 + self.num_blocks() * self.block().depth()
     }

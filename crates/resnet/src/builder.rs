@@ -8,6 +8,7 @@ use crate::{
 
 // Far above any network of the literature; they keep sizes from overflowing when a description
 // comes from a file someone else made.
+pub(crate) const MAX_NAME_LEN: usize = 100;
 const MAX_BLOCKS: usize = 1 << 12;
 const MAX_WIDTH: usize = 1 << 14;
 const MAX_SIDE: usize = 1 << 13;
@@ -142,10 +143,10 @@ impl ArchitectureBuilder {
 
     fn check_name(&self) -> Result<(), ArchitectureError> {
         let fine = !self.name.trim().is_empty()
-            && self.name.len() <= 100
+            && self.name.len() <= MAX_NAME_LEN
             && !self.name.chars().any(char::is_control);
         self.check(fine, "name", format!("{:?}", self.name), || {
-            "1 to 100 bytes without control characters".to_owned()
+            format!("1 to {MAX_NAME_LEN} bytes without control characters")
         })
     }
 
@@ -201,22 +202,29 @@ impl ArchitectureBuilder {
         self.in_range("number of input channels", c, 1, MAX_WIDTH)?;
         self.in_range("input height", h, 1, MAX_SIDE)?;
         self.in_range("input width", w, 1, MAX_SIDE)?;
-        let least = self.total_stride();
+        let least = self.least_side();
         self.check(h.min(w) >= least, "input", self.input, || match (h, w) {
             (1, 1) => format!(
                 "an image of at least {least}x{least} (fully connected networks take vectors)"
             ),
-            _ => format!("at least {c}x{least}x{least}, as the strides multiply to {least}"),
+            _ => format!("at least {c}x{least}x{least}, so that no stride skips all there is"),
         })
     }
 
-    /// How many input rows a row of the last stage stands for.
-    fn total_stride(&self) -> usize {
-        let stem = match self.stem.kind {
-            StemKind::Conv7x7Pool => 4,
-            StemKind::Conv3x3 | StemKind::Linear => 1,
+    /// The least height and width that leave two rows and columns to the last stride.
+    fn least_side(&self) -> usize {
+        let stem: &[usize] = match self.stem.kind {
+            StemKind::Conv7x7Pool => &[2, 2],
+            StemKind::Conv3x3 | StemKind::Linear => &[],
         };
-        self.stages.iter().fold(stem, |total: usize, stage| total.saturating_mul(stage.stride))
+        let strides = stem.iter().copied().chain(self.stages.iter().map(|stage| stage.stride));
+        let mut before_last = 0;
+        let mut total: usize = 1;
+        for stride in strides.filter(|&stride| stride > 1) {
+            before_last = total;
+            total = total.saturating_mul(stride);
+        }
+        before_last.saturating_add(1)
     }
 
     fn in_range(

@@ -24,6 +24,16 @@ pub enum ArchitectureError {
         /// What it could be.
         expected: String,
     },
+    /// A word that is none of a list.
+    #[error("{what} is `{got}`, expected {expected}")]
+    UnknownWord {
+        /// What it stands for.
+        what: &'static str,
+        /// The word.
+        got: String,
+        /// The words there are.
+        expected: &'static str,
+    },
     /// Operations that do not fit together, such as a zero-padding shortcut to fewer channels.
     #[error("{architecture}: {source}")]
     Graph {

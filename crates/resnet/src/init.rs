@@ -1,10 +1,12 @@
+use std::{fmt, str::FromStr};
+
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use rand_distr::{Distribution, StandardNormal, StandardUniform};
 use residua_graph::{Graph, Op, ParamId, Role, TensorSpec, Weights};
 use serde::{Deserialize, Serialize};
 
-use crate::Architecture;
+use crate::{Architecture, ArchitectureError};
 
 /// Standard deviation of a convolution's initial weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -15,6 +17,39 @@ pub enum Init {
     KaimingFanOut,
     /// `sqrt(2 / (kh·kw·in_channels))`, which keeps the size of activations.
     KaimingFanIn,
+}
+
+impl Init {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::KaimingFanOut, Self::KaimingFanIn];
+
+    /// The word for it in TOML and on the command line.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::KaimingFanOut => "kaiming-fan-out",
+            Self::KaimingFanIn => "kaiming-fan-in",
+        }
+    }
+}
+
+impl fmt::Display for Init {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+impl FromStr for Init {
+    type Err = ArchitectureError;
+
+    fn from_str(word: &str) -> Result<Self, ArchitectureError> {
+        Self::ALL.into_iter().find(|init| init.as_str() == word).ok_or_else(|| {
+            ArchitectureError::UnknownWord {
+                what: "init",
+                got: word.to_owned(),
+                expected: "kaiming-fan-out or kaiming-fan-in",
+            }
+        })
+    }
 }
 
 /// How [`init_weights`] sets the weights.
@@ -39,9 +74,9 @@ pub struct InitOptions {
 /// | other biases | 0 |
 /// | batch norms | weight 1, bias 0, running mean 0, running variance 1 |
 ///
-/// Without batch norms, each block would double the second moment of a residual network's
+/// Without batch norms, each block would up to triple the second moment of a residual network's
 /// activations. There the weights of each branch's last layer are divided by the square root of
-/// the number of blocks, which bounds the growth over all blocks by e (in the manner of Hanin &
+/// the number of blocks, which bounds the growth over all blocks by e² (in the manner of Hanin &
 /// Rolnick 2018, arXiv 1803.01719).
 ///
 /// With `zero_init_residual` the last batch norm of each branch has weight 0; where a branch ends in

@@ -11,7 +11,7 @@ use residua_graph::Shape;
 
 use crate::{
     Architecture, ArchitectureBuilder, ArchitectureError, Block, Family, Shortcut, StemKind,
-    suggest,
+    builder::MAX_NAME_LEN, suggest,
 };
 
 /// A name with a line about it, for help texts.
@@ -153,10 +153,15 @@ pub(crate) fn with_shortcut(name: &str, shortcut: Shortcut) -> String {
         .next()
         .or_else(|| name.strip_suffix("-plain"))
         .unwrap_or(name);
-    match shortcut {
-        Shortcut::None => format!("{base}-plain"),
-        other => format!("{base}-{}", other.as_str()),
+    let ending = match shortcut {
+        Shortcut::None => "-plain".to_owned(),
+        other => format!("-{other}"),
+    };
+    let mut name = base.to_owned();
+    while name.len() + ending.len() > MAX_NAME_LEN {
+        name.pop();
     }
+    name + &ending
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -225,13 +230,16 @@ impl Name {
             Series::Usual | Series::Preact => rest.take_one_of(&BLOCKS),
             Series::Wide | Series::Dense => None,
         };
-        let shortcut = if plain { None } else { rest.take_one_of(&SHORTCUTS) };
+        let shortcut = rest.take_one_of(&SHORTCUTS);
         let norm = !rest.take(NO_NORM);
         rest.0.is_empty().then_some(Self { series, plain, depth, width, block, shortcut, norm })
     }
 
     fn apply(&mut self, options: &ArchitectureOptions) -> Result<(), ArchitectureError> {
         let name = *self;
+        if let (true, Some(shortcut)) = (self.plain, self.shortcut) {
+            return Err(self.invalid("shortcut", shortcut.as_str(), "none in a plain network"));
+        }
         name.merge("depth", &mut self.depth, options.depth)?;
         let width = if self.series == Series::Wide { "width factor" } else { "width" };
         name.merge(width, &mut self.width, options.width)?;
@@ -284,9 +292,7 @@ impl Name {
             Series::Dense => self.dense_layout(),
             Series::Wide => self.wide_layout(),
             Series::Usual | Series::Preact => {
-                let depth = self.depth.ok_or_else(|| {
-                    self.invalid("depth", "not given", &format!("one as in {self}20"))
-                })?;
+                let depth = self.depth.ok_or_else(|| self.missing("depth", "20"))?;
                 match photograph_blocks(depth) {
                     Some((block, blocks)) => self.photograph_layout(depth, block, blocks),
                     None => self.small_image_layout(depth),
@@ -311,7 +317,7 @@ impl Name {
     }
 
     fn wide_layout(&self) -> Result<Layout, ArchitectureError> {
-        let missing = |what| self.invalid(what, "not given", &format!("one as in {self}28-10"));
+        let missing = |what| self.missing(what, "28-10");
         let depth = self.depth.ok_or_else(|| missing("depth"))?;
         Ok(Layout {
             depth,
@@ -351,8 +357,10 @@ impl Name {
         let default_block = match depth {
             // 6·27+2 as well; the one known by this depth (He et al. 2016) is 9·18+2.
             164 => Block::Bottleneck,
-            _ if fits(depth, 6, 2) || !fits(depth, 9, 2) => Block::Basic,
-            _ => Block::Bottleneck,
+            _ if fits(depth, 6, 2) => Block::Basic,
+            _ if fits(depth, 9, 2) => Block::Bottleneck,
+            _ if self.block.is_some() => Block::Basic,
+            _ => return Err(self.no_such_depth(depth)),
         };
         let block = self.block.unwrap_or(default_block);
         let (step, default_shortcut) = match block {
@@ -369,6 +377,16 @@ impl Name {
             default_width: Some(16),
             blocks_per_stage: vec![self.blocks(depth, step, 2)?; 3],
         })
+    }
+
+    fn no_such_depth(&self, depth: usize) -> ArchitectureError {
+        let is_one = |&depth: &usize| {
+            photograph_blocks(depth).is_some() || fits(depth, 6, 2) || fits(depth, 9, 2)
+        };
+        let below = (0..depth).rev().find(is_one).map(|depth| format!("{depth} or "));
+        let above = (depth..).find(is_one).unwrap_or(8);
+        let expected = format!("6n+2 or 9n+2, such as {}{above}", below.unwrap_or_default());
+        self.invalid("depth", &depth.to_string(), &expected)
     }
 
     /// `n` of a depth `step·n + rest`.
@@ -425,6 +443,12 @@ impl Name {
         let block = Some(layout.block).filter(|&block| block != layout.default_block);
         let shortcut = self.shortcut.filter(|&shortcut| shortcut != layout.default_shortcut);
         Self { depth: Some(layout.depth), width, block, shortcut, ..*self }.to_string()
+    }
+
+    fn missing(&self, what: &str, example: &str) -> ArchitectureError {
+        let bare = Self { depth: None, width: None, block: None, shortcut: None, ..*self };
+        let bare = Self { norm: true, ..bare };
+        self.invalid(what, "not given", &format!("one as in {bare}{example}"))
     }
 
     fn invalid(&self, what: &str, got: &str, expected: &str) -> ArchitectureError {
@@ -499,8 +523,8 @@ impl Rest<'_> {
     fn take_number_after(&mut self, prefix: &str) -> Option<usize> {
         let text = self.0.strip_prefix(prefix)?;
         let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-        let number = text[..end].parse().ok()?;
+        let number: u32 = text[..end].parse().ok()?;
         self.0 = &text[end..];
-        Some(number)
+        usize::try_from(number).ok()
     }
 }
