@@ -1,12 +1,41 @@
+use std::collections::HashSet;
+
 use crate::{
     BatchNorm, BufferId, Conv2d, Graph, GraphError, MaxPool, Node, Op, ParamId, Role, Shape,
     TensorSpec, ValueId, ZeroPad,
 };
 
 /// Adds operations one after another and resolves their shapes.
+///
+/// A residual block that halves the picture and doubles the channels:
+///
+/// ```
+/// use residua_graph::{Conv2d, GraphBuilder, Shape};
+///
+/// let mut b = GraphBuilder::new(Shape::image(16, 32, 32));
+/// let x = b.input();
+/// let f = b.conv2d("conv1", x, Conv2d::square(32, 3).stride(2).padding(1))?;
+/// let f = b.batch_norm("bn1", f)?;
+/// let f = b.relu("relu1", f);
+/// let f = b.conv2d("conv2", f, Conv2d::square(32, 3).padding(1))?;
+/// let f = b.batch_norm("bn2", f)?;
+/// let shortcut = b.zero_pad("downsample", x, 32, 2)?;
+/// let sum = b.add("add", f, shortcut)?;
+/// let output = b.relu("relu2", sum);
+/// assert_eq!(b.shape(output), Shape::image(32, 16, 16));
+///
+/// let wrong = b.add("wrong", x, output).unwrap_err();
+/// assert_eq!(
+///     wrong.to_string(),
+///     "wrong: operands have shapes 16x32x32 and 32x16x16, expected the same"
+/// );
+/// # Ok::<(), residua_graph::GraphError>(())
+/// ```
 #[derive(Debug)]
 pub struct GraphBuilder {
     graph: Graph,
+    /// Names of the parameters so far; very deep networks have thousands.
+    taken: HashSet<String>,
 }
 
 impl GraphBuilder {
@@ -20,6 +49,7 @@ impl GraphBuilder {
                 buffers: Vec::new(),
                 output: ValueId(0),
             },
+            taken: HashSet::new(),
         }
     }
 
@@ -31,6 +61,11 @@ impl GraphBuilder {
     /// Shape of one sample of a value.
     pub fn shape(&self, value: ValueId) -> Shape {
         self.graph.shape(value)
+    }
+
+    /// Number of operations so far.
+    pub fn num_nodes(&self) -> usize {
+        self.graph.nodes.len()
     }
 
     /// Adds a convolution with parameters `{name}.weight` and, if asked for, `{name}.bias`.
@@ -68,17 +103,40 @@ impl GraphBuilder {
         input: ValueId,
         out_features: usize,
     ) -> Result<ValueId, GraphError> {
+        self.push_linear(name, input, out_features, true)
+    }
+
+    /// Adds `y = x Wᵀ` with the parameter `{name}.weight`: a learned shortcut, or a layer in front
+    /// of a batch norm, which would take a bias away again.
+    ///
+    /// # Errors
+    /// As [`linear`](Self::linear).
+    pub fn linear_without_bias(
+        &mut self,
+        name: &str,
+        input: ValueId,
+        out_features: usize,
+    ) -> Result<ValueId, GraphError> {
+        self.push_linear(name, input, out_features, false)
+    }
+
+    fn push_linear(
+        &mut self,
+        name: &str,
+        input: ValueId,
+        out_features: usize,
+        bias: bool,
+    ) -> Result<ValueId, GraphError> {
         let shape = self.shape(input);
         nonzero(name, "out_features", out_features)?;
         if shape.num_pixels() != 1 {
-            return Err(GraphError::ShapeMismatch {
-                node: name.to_owned(),
-                left: shape,
-                right: Shape::vector(shape.c),
-            });
+            return Err(GraphError::NotAVector { node: name.to_owned(), input: shape });
         }
         let weight = self.param(name, "weight", vec![out_features, shape.c], Role::LinearWeight)?;
-        let bias = Some(self.param(name, "bias", vec![out_features], Role::Bias)?);
+        let bias = match bias {
+            true => Some(self.param(name, "bias", vec![out_features], Role::Bias)?),
+            false => None,
+        };
         let op = Op::Linear { in_features: shape.c, out_features, weight, bias };
         Ok(self.push(name, op, vec![input], Shape::vector(out_features)))
     }
@@ -130,7 +188,8 @@ impl GraphBuilder {
     /// Adds a max pool.
     ///
     /// # Errors
-    /// A zero hyper-parameter, or a window larger than its padded input or half padding.
+    /// A zero hyper-parameter, a window larger than its padded input, or padding of more than half
+    /// the window.
     pub fn max_pool(
         &mut self,
         name: &str,
@@ -139,11 +198,15 @@ impl GraphBuilder {
     ) -> Result<ValueId, GraphError> {
         let shape = self.shape(input);
         let (kernel, padding) = ([pool.kernel_size; 2], [pool.padding; 2]);
-        if 2 * pool.padding > pool.kernel_size {
-            return Err(kernel_too_large(name, shape, kernel, padding));
-        }
         let h = window_count(name, shape, kernel, [pool.stride; 2], padding, 0)?;
         let w = window_count(name, shape, kernel, [pool.stride; 2], padding, 1)?;
+        if pool.padding > pool.kernel_size / 2 {
+            return Err(GraphError::TooMuchPadding {
+                node: name.to_owned(),
+                padding: pool.padding,
+                kernel_size: pool.kernel_size,
+            });
+        }
         Ok(self.push(name, Op::MaxPool(pool), vec![input], Shape::image(shape.c, h, w)))
     }
 
@@ -199,7 +262,7 @@ impl GraphBuilder {
         role: Role,
     ) -> Result<ParamId, GraphError> {
         let name = format!("{node}.{tensor}");
-        if self.graph.params.iter().any(|spec| spec.name == name) {
+        if !self.taken.insert(name.clone()) {
             return Err(GraphError::DuplicateName { node: node.to_owned() });
         }
         let offset = self.graph.num_parameters();

@@ -16,6 +16,16 @@ pub enum GraphError {
         /// Padding at the top and bottom, and at the left and right.
         padding: [usize; 2],
     },
+    /// A pool with windows that could lie in the padding.
+    #[error("{node}: padding is {padding}, expected at most half the kernel_size of {kernel_size}")]
+    TooMuchPadding {
+        /// The node's name.
+        node: String,
+        /// Positions added on each side.
+        padding: usize,
+        /// Window height and width.
+        kernel_size: usize,
+    },
     /// A channel count, kernel size or stride of zero.
     #[error("{node}: {what} is 0, expected at least 1")]
     Zero {
@@ -23,6 +33,14 @@ pub enum GraphError {
         node: String,
         /// The hyper-parameter that is zero.
         what: &'static str,
+    },
+    /// A linear operation was given an image.
+    #[error("{node}: input has shape {input}, expected a vector")]
+    NotAVector {
+        /// The node's name.
+        node: String,
+        /// Shape of the input of one sample.
+        input: Shape,
     },
     /// The two operands of an addition differ in shape.
     #[error("{node}: operands have shapes {left} and {right}, expected the same")]

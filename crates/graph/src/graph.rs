@@ -98,6 +98,6 @@ impl Graph {
 
     /// Multiply-adds of the whole network for one sample.
     pub fn total_macs(&self) -> u64 {
-        self.nodes.iter().map(|node| self.macs(node)).sum()
+        self.nodes.iter().fold(0, |total, node| total.saturating_add(self.macs(node)))
     }
 }

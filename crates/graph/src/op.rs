@@ -39,6 +39,22 @@ pub enum Op {
     ZeroPad(ZeroPad),
 }
 
+impl Op {
+    /// The trainable parameters it reads: weight, then bias.
+    pub fn params(&self) -> impl Iterator<Item = ParamId> + use<> {
+        let (weight, bias) = match *self {
+            Self::Conv2d { weight, bias, .. } | Self::Linear { weight, bias, .. } => {
+                (Some(weight), bias)
+            }
+            Self::BatchNorm(norm) => (Some(norm.weight), Some(norm.bias)),
+            Self::Relu | Self::Add | Self::MaxPool(_) | Self::GlobalAvgPool | Self::ZeroPad(_) => {
+                (None, None)
+            }
+        };
+        weight.into_iter().chain(bias)
+    }
+}
+
 /// Hyper-parameters of a 2-D convolution; `[vertical, horizontal]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Conv2d {

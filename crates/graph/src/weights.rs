@@ -74,6 +74,18 @@ impl TensorSpec {
 
 /// All tensors of a network, flat, in the order and layout of its graph's specs. One slice for all
 /// parameters makes updates, clipping and checkpoints a loop over one slice.
+///
+/// ```
+/// use residua_graph::{GraphBuilder, Shape, Weights};
+///
+/// let mut b = GraphBuilder::new(Shape::vector(2));
+/// let output = b.linear("fc", b.input(), 3)?;
+/// let graph = b.finish(output);
+/// let mut weights = Weights::zeros(&graph);
+/// weights.get_mut(&graph, "fc.bias").expect("it has one").fill(1.0);
+/// assert_eq!(weights.params, [0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 1.0, 1.0]);
+/// # Ok::<(), residua_graph::GraphError>(())
+/// ```
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Weights {
     /// Trainable parameters, as [`Graph::params`] lays them out.
