@@ -58,17 +58,18 @@ impl Padding {
     fn copy(&self, sample: &[f32], padded: &mut [f32]) {
         let (rows, cols) =
             (kept(self.h, self.padded_h, self.top), kept(self.w, self.padded_w, self.left));
-        let first_col = cols.start.wrapping_add_signed(-self.left) * self.c;
         let len = cols.len() * self.c;
         for (y, out) in padded.chunks_exact_mut(self.padded_w * self.c).enumerate() {
             if !rows.contains(&y) || len == 0 {
                 out.fill(0.0);
                 continue;
             }
-            let sample_row = y.wrapping_add_signed(-self.top) * self.w * self.c;
+            let (row, col) =
+                (y.wrapping_add_signed(-self.top), cols.start.wrapping_add_signed(-self.left));
             let start = cols.start * self.c;
             out[..start].fill(0.0);
-            out[start..start + len].copy_from_slice(&sample[sample_row + first_col..][..len]);
+            out[start..start + len]
+                .copy_from_slice(&sample[(row * self.w + col) * self.c..][..len]);
             out[start + len..].fill(0.0);
         }
     }
@@ -94,6 +95,14 @@ mod tests {
         expected[10..14].copy_from_slice(&[1.0, 2.0, 3.0, 4.0]);
         expected[34..38].copy_from_slice(&[5.0, 6.0, 7.0, 8.0]);
         assert_eq!(padded, expected);
+    }
+
+    #[test]
+    fn a_sample_beyond_the_padded_one_leaves_zeros() {
+        let padding = Padding { c: 2, h: 1, w: 2, padded_h: 1, padded_w: 1, top: 0, left: 3 };
+        let mut padded = [f32::NAN; 2];
+        padding.copy(&[1.0, 2.0, 3.0, 4.0], &mut padded);
+        assert_eq!(padded, [0.0; 2]);
     }
 
     #[test]
