@@ -1,6 +1,6 @@
 use std::fmt::Display;
 
-use crate::{Check, Failure};
+use crate::{Check, Expected, Failure};
 
 /// Distance from 1 to the next `f32`.
 pub const EPS32: f64 = f32::EPSILON as f64;
@@ -47,6 +47,19 @@ impl Case<'_> {
         }
         // Products below the smallest normal number lose all their digits.
         self.compare(got, want, |i| tolerance * magnitude[i] + f64::from(f32::MIN_POSITIVE))
+    }
+
+    /// [`Self::within`] the magnitude of what is expected, or [`Self::exact`] if it has none.
+    pub fn matches<G: Copy + Into<f64>>(
+        &self,
+        got: &[G],
+        want: &Expected,
+        tolerance: f64,
+    ) -> Check {
+        match &want.magnitude {
+            Some(magnitude) => self.within(got, &want.values, magnitude, tolerance),
+            None => self.exact(got, &want.values),
+        }
     }
 
     /// That a buffer's canaries live and every element was written.

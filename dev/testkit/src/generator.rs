@@ -2,6 +2,20 @@ use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
+/// The two kinds of data that kernels are tested on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Data {
+    /// [`Generator::integers`]: results are compared with `==`.
+    Integers,
+    /// [`Generator::signed`]: results are compared within a bound.
+    Signed,
+}
+
+impl Data {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Integers, Self::Signed];
+}
+
 /// Seeded data: the same seed gives the same values on every machine.
 #[derive(Debug, Clone)]
 pub struct Generator {
@@ -12,6 +26,14 @@ impl Generator {
     /// A generator for a seed.
     pub fn new(seed: u64) -> Self {
         Self { rng: ChaCha8Rng::seed_from_u64(seed) }
+    }
+
+    /// Values of a kind.
+    pub fn values(&mut self, data: Data, len: usize) -> Vec<f32> {
+        match data {
+            Data::Integers => self.integers(len),
+            Data::Signed => self.signed(len),
+        }
     }
 
     /// Integers in `-4..=4`. Products and sums of up to a million of them are exact in `f32`

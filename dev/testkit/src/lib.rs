@@ -6,14 +6,15 @@
 //! - [`Generator`]: seeded data, small integers (on which `f32` sums are exact) or signed and
 //!   asymmetric.
 //! - [`Guarded`]: buffers between canaries, poisoned with NaN where they are to be overwritten.
-//! - [`Case`]: compares a result with the `f64` reference, exactly or within a bound that follows
-//!   from the data.
+//! - [`Expected`] and [`Case`]: what the `f64` reference gives, and the comparison of a result with
+//!   it, exactly or within a bound that follows from the data.
 //! - [`check_adjoint`]: two linear maps are each other's transpose.
 //! - [`check_gradient`]: a backward pass against central differences.
 //! - [`Golden`]: results of PyTorch kept in safetensors files.
 
 mod adjoint;
 mod comparison;
+mod expected;
 mod failure;
 mod generator;
 mod golden;
@@ -23,8 +24,9 @@ mod layout;
 
 pub use adjoint::{check_adjoint, check_products, dot};
 pub use comparison::{Case, EPS32, EPS64};
-pub use failure::{Check, Failure, assert_rejected};
-pub use generator::Generator;
+pub use expected::{Expected, absolute, widen};
+pub use failure::{Check, Failure, all, assert_rejected};
+pub use generator::{Data, Generator};
 pub use golden::{Golden, GoldenError};
 pub use gradient::check_gradient;
 pub use guarded::{Guard, Guarded};

@@ -81,10 +81,9 @@ pub fn kernels() -> impl Iterator<Item = &'static dyn Conv2dKernel> {
 }
 
 /// The kernel for a problem: the last registered of those that support it and need no more than
-/// `isa`.
-pub fn choose(p: &Conv2dProblem, isa: Isa) -> &'static dyn Conv2dKernel {
-    let fits = |kernel: &&dyn Conv2dKernel| kernel.isa() <= isa && kernel.supports(p);
-    kernels().filter(fits).last().expect("the portable kernel supports every problem")
+/// `isa`; none if there is no such.
+pub fn choose(p: &Conv2dProblem, isa: Isa) -> Option<&'static dyn Conv2dKernel> {
+    kernels().filter(|kernel| kernel.isa() <= isa && kernel.supports(p)).last()
 }
 
 /// Gradient of the bias: adds the sum of `grad_output` over all pixels to `grad_bias`.

@@ -1,0 +1,134 @@
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use rand_chacha::ChaCha8Rng;
+
+use crate::augment::random_crop_box;
+use crate::dataset::{PixelShape, Samples};
+use crate::image_file::{PixelView, Pixels};
+use crate::preprocessing::Normalizer;
+use crate::resize::{crop_and_resize, to_network_size};
+use crate::{Augment, DataError, Dataset, Preprocessing, Resize};
+
+thread_local! {
+    /// The picture at the network's size, kept between samples.
+    static SIZED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// From a sample's index to the network's input.
+pub(crate) struct Pipeline {
+    pub(crate) dataset: Arc<Dataset>,
+    preprocessing: Preprocessing,
+    normalizer: Normalizer,
+}
+
+impl Pipeline {
+    pub(crate) fn new(
+        dataset: &Arc<Dataset>,
+        preprocessing: Preprocessing,
+    ) -> Result<Self, DataError> {
+        preprocessing.validate()?;
+        let wants_vectors = preprocessing.resize == Resize::None;
+        match &dataset.samples {
+            Samples::Vectors { width, .. } if wants_vectors => {
+                if preprocessing.channels != *width {
+                    let problem =
+                        format!("holds vectors of {width}, expected {}", preprocessing.channels);
+                    return Err(DataError::invalid(dataset.name(), problem));
+                }
+            }
+            Samples::Vectors { .. } => {
+                return Err(DataError::invalid(dataset.name(), "holds vectors, expected pictures"));
+            }
+            _ if wants_vectors => {
+                return Err(DataError::invalid(dataset.name(), "holds pictures, expected vectors"));
+            }
+            _ => {}
+        }
+        let normalizer = Normalizer::new(&preprocessing);
+        Ok(Self { dataset: Arc::clone(dataset), preprocessing, normalizer })
+    }
+
+    pub(crate) fn input_len(&self) -> usize {
+        self.preprocessing.input_len()
+    }
+
+    /// Refuses an augmentation that can't be applied to these samples.
+    pub(crate) fn expect_augment(&self, augment: Augment) -> Result<(), DataError> {
+        let refuse = |problem| Err(DataError::Option { option: "augment", problem });
+        match augment {
+            Augment::None => Ok(()),
+            _ if self.preprocessing.resize == Resize::None => {
+                refuse(format!("got {augment}, but vectors can only take none"))
+            }
+            Augment::PadCrop { padding, .. } => {
+                let side = self.preprocessing.height.min(self.preprocessing.width);
+                if padding >= side {
+                    return refuse(format!("padding {padding}, expected less than {side} pixels"));
+                }
+                Ok(())
+            }
+            Augment::RandomResizedCrop { .. } => Ok(()),
+        }
+    }
+
+    /// Writes sample `index` (of all samples), with one random change if there is an `augment`.
+    pub(crate) fn write(
+        &self,
+        index: usize,
+        augment: Option<(Augment, ChaCha8Rng)>,
+        input: &mut [f32],
+    ) -> Result<(), DataError> {
+        match &self.dataset.samples {
+            Samples::Vectors { width, data } => {
+                self.preprocessing.normalize_vector(&data[index * width..][..*width], input);
+                Ok(())
+            }
+            Samples::Pixels { shape, data } => {
+                let PixelShape { channels, height, width } = *shape;
+                let data = &data[index * shape.len()..][..shape.len()];
+                self.write_picture(PixelView { channels, height, width, data }, augment, input)
+            }
+            Samples::Files { paths, .. } => {
+                let pixels = Pixels::load(&paths[index])?;
+                self.write_picture(pixels.view(), augment, input)
+            }
+        }
+    }
+
+    fn write_picture(
+        &self,
+        picture: PixelView<'_>,
+        augment: Option<(Augment, ChaCha8Rng)>,
+        input: &mut [f32],
+    ) -> Result<(), DataError> {
+        let p = &self.preprocessing;
+        let shape = PixelShape { channels: p.channels, height: p.height, width: p.width };
+        let mut augment = augment;
+        let crop = match &mut augment {
+            Some((Augment::RandomResizedCrop { .. }, rng)) => {
+                Some(random_crop_box(picture.height, picture.width, rng))
+            }
+            _ => None,
+        };
+        let (shift, flip) = match &mut augment {
+            Some((augment, rng)) => augment.shift_and_flip(rng),
+            None => ([0, 0], false),
+        };
+        let has_size = picture.channels == shape.channels
+            && picture.height == shape.height
+            && picture.width == shape.width;
+        if has_size && crop.is_none() && p.resize == Resize::Exact {
+            self.normalizer.write(picture.data, shift, flip, input);
+            return Ok(());
+        }
+        SIZED.with_borrow_mut(|sized| {
+            match crop {
+                Some(crop) => crop_and_resize(picture, crop, shape, sized)?,
+                None => to_network_size(p, picture, sized)?,
+            }
+            self.normalizer.write(sized, shift, flip, input);
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,192 @@
+//! From forward steps to backward steps.
+
+use crate::step::{GradSlot, Slot, Step};
+use std::collections::HashMap;
+
+/// What the backward of some forward steps needs.
+#[derive(Debug)]
+pub(crate) struct Backward {
+    pub(crate) steps: Vec<Step>,
+    /// The gradient that is fed in.
+    pub(crate) grad_output: GradSlot,
+    /// Elements of each gradient buffer for one sample.
+    pub(crate) buffer_lens: Vec<usize>,
+}
+
+/// Walks the forward steps from the last to the first.
+pub(crate) fn compile(forward: &[Step], input: Slot, output: Slot) -> Backward {
+    let mut compiler = Compiler {
+        input,
+        grads: HashMap::new(),
+        holders: Vec::new(),
+        buffer_lens: Vec::new(),
+        steps: Vec::new(),
+    };
+    let grad_output = compiler.allocate(output.len);
+    compiler.grads.insert(output, grad_output);
+    for step in forward.iter().rev() {
+        compiler.step(step);
+    }
+    let Compiler { steps, buffer_lens, .. } = compiler;
+    Backward { steps, grad_output, buffer_lens }
+}
+
+struct Compiler {
+    input: Slot,
+    /// The gradient of each activation that has one so far. Two may hold the same buffer.
+    grads: HashMap<Slot, GradSlot>,
+    /// How many hold each buffer; 0 is free.
+    holders: Vec<usize>,
+    buffer_lens: Vec<usize>,
+    steps: Vec<Step>,
+}
+
+impl Compiler {
+    fn step(&mut self, step: &Step) {
+        match *step {
+            Step::Moments { .. } => {}
+            Step::Normalise { norm, input, residual, relu, output } => {
+                let Some(mut grad_output) = self.grads.remove(&output) else { return };
+                if relu {
+                    grad_output = self.own(grad_output);
+                }
+                let output = relu.then_some(output);
+                self.steps.push(Step::NormGradSums { norm, input, output, grad_output });
+                self.give_new(input, |grad_input| Step::NormGradInput {
+                    norm,
+                    input,
+                    grad_output,
+                    grad_input,
+                });
+                match residual {
+                    Some(residual) => self.give(residual, grad_output),
+                    None => self.release(grad_output),
+                }
+            }
+            Step::Conv { conv, input, output } => {
+                let Some(grad_output) = self.grads.remove(&output) else { return };
+                self.steps.push(Step::ConvGradWeight { conv, input, grad_output });
+                self.give_accumulating(input, |grad_input, accumulate| Step::ConvGradInput {
+                    conv,
+                    grad_output,
+                    grad_input,
+                    accumulate,
+                });
+                self.release(grad_output);
+            }
+            Step::Relu { input, output } => {
+                let Some(grad) = self.grads.remove(&output) else { return };
+                let grad = self.own(grad);
+                self.steps.push(Step::ReluGrad { output, grad });
+                self.give(input, grad);
+            }
+            Step::Add { left, right, relu, output } => {
+                let Some(mut grad) = self.grads.remove(&output) else { return };
+                if relu {
+                    grad = self.own(grad);
+                    self.steps.push(Step::ReluGrad { output, grad });
+                }
+                self.holders[grad.buffer] += 1;
+                self.give(left, grad);
+                self.give(right, grad);
+            }
+            Step::MaxPool { pool, input, output } => {
+                let Some(grad_output) = self.grads.remove(&output) else { return };
+                self.give_new(input, |grad_input| Step::MaxPoolGrad {
+                    pool,
+                    grad_output,
+                    grad_input,
+                });
+                self.release(grad_output);
+            }
+            Step::GlobalAvgPool { num_pixels, c, input, output } => {
+                let Some(grad_output) = self.grads.remove(&output) else { return };
+                self.give_new(input, |grad_input| Step::GlobalAvgPoolGrad {
+                    num_pixels,
+                    c,
+                    grad_output,
+                    grad_input,
+                });
+                self.release(grad_output);
+            }
+            Step::ZeroPad { problem, input, output } => {
+                let Some(grad_output) = self.grads.remove(&output) else { return };
+                self.give_accumulating(input, |grad_input, accumulate| Step::ZeroPadGrad {
+                    problem,
+                    grad_output,
+                    grad_input,
+                    accumulate,
+                });
+                self.release(grad_output);
+            }
+            _ => unreachable!("{step:?} is no forward step"),
+        }
+    }
+
+    /// A gradient that is complete goes to an activation: as its gradient, or added to it.
+    fn give(&mut self, to: Slot, grad: GradSlot) {
+        if to == self.input {
+            self.release(grad);
+        } else if let Some(sum) = self.owned_grad(to) {
+            self.steps.push(Step::AddGrad { grad: sum, other: grad });
+            self.release(grad);
+        } else {
+            self.grads.insert(to, grad);
+        }
+    }
+
+    /// As [`give`](Self::give), for a step that makes the gradient in a buffer of its own.
+    fn give_new(&mut self, to: Slot, step: impl FnOnce(GradSlot) -> Step) {
+        if to != self.input {
+            let grad = self.allocate(to.len);
+            self.steps.push(step(grad));
+            self.give(to, grad);
+        }
+    }
+
+    /// As [`give_new`](Self::give_new), for a step that can add to what is there.
+    fn give_accumulating(&mut self, to: Slot, step: impl FnOnce(GradSlot, bool) -> Step) {
+        if to == self.input {
+            return;
+        }
+        let sum = self.owned_grad(to);
+        let grad = sum.unwrap_or_else(|| self.allocate(to.len));
+        self.steps.push(step(grad, sum.is_some()));
+        self.grads.insert(to, grad);
+    }
+
+    /// The gradient an activation has so far, in a buffer that nobody else holds.
+    fn owned_grad(&mut self, slot: Slot) -> Option<GradSlot> {
+        let grad = *self.grads.get(&slot)?;
+        let owned = self.own(grad);
+        self.grads.insert(slot, owned);
+        Some(owned)
+    }
+
+    /// The same gradient in a buffer that nobody else holds.
+    fn own(&mut self, grad: GradSlot) -> GradSlot {
+        if self.holders[grad.buffer] == 1 {
+            return grad;
+        }
+        let own = self.allocate(grad.len);
+        self.steps.push(Step::CopyGrad { from: grad, to: own });
+        self.release(grad);
+        own
+    }
+
+    fn allocate(&mut self, len: usize) -> GradSlot {
+        let lens = self.buffer_lens.iter().zip(&self.holders);
+        let free = lens.enumerate().find(|(_, (free, holders))| **free == len && **holders == 0);
+        let buffer = free.map(|(buffer, _)| buffer).unwrap_or_else(|| {
+            self.buffer_lens.push(len);
+            self.holders.push(0);
+            self.buffer_lens.len() - 1
+        });
+        self.holders[buffer] = 1;
+        GradSlot { buffer, len }
+    }
+
+    fn release(&mut self, grad: GradSlot) {
+        self.holders[grad.buffer] -= 1;
+    }
+}

@@ -1,0 +1,300 @@
+//! A group: some samples of the batch and everything computed for them.
+
+use crate::buffer::{samples, samples_mut};
+use crate::conv::{Conv, ConvGrad};
+use crate::norm::{Norm, NormPartial};
+use crate::step::{GradSlot, Phase, Slot, Step};
+use residua_kernels::{
+    Isa, MaxPoolProblem, add, batch_norm, conv2d, global_avg_pool, max_pool, relu, zero_pad,
+};
+use std::mem::take;
+use std::ops::Range;
+
+/// What all groups read.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) isa: Isa,
+    pub(crate) convs: Vec<Conv>,
+    pub(crate) norms: Vec<Norm>,
+    /// Sizes for one sample.
+    pub(crate) pools: Vec<MaxPoolProblem>,
+}
+
+/// Sizes of a group's buffers.
+pub(crate) struct GroupSizes<'a> {
+    /// Samples that activations and gradients are kept of.
+    pub(crate) num_kept: usize,
+    /// Elements of each activation buffer for one sample.
+    pub(crate) activations: &'a [usize],
+    /// Elements of each gradient buffer for one sample.
+    pub(crate) grads: &'a [usize],
+    /// Whether gradients of weights are made.
+    pub(crate) train: bool,
+}
+
+/// Some samples of the batch. No other group touches what it owns.
+#[derive(Debug)]
+pub(crate) struct Group {
+    /// Samples of the current batch that are its own.
+    pub(crate) num_samples: usize,
+    activations: Vec<Vec<f32>>,
+    grads: Vec<Vec<f32>>,
+    /// For each pool, which input won.
+    pool_indices: Vec<Vec<u8>>,
+    pub(crate) conv_grads: Vec<ConvGrad>,
+    pub(crate) norm_partials: Vec<NormPartial>,
+}
+
+impl Group {
+    pub(crate) fn new(shared: &Shared, sizes: &GroupSizes<'_>) -> Self {
+        let kept = sizes.num_kept;
+        let zeros = |lens: &[usize]| lens.iter().map(|len| vec![0.0; len * kept]).collect();
+        let conv_grads = shared.convs.iter().filter(|_| sizes.train).map(|conv| ConvGrad {
+            packed: vec![0.0; conv.packed_grad.len()],
+            bias: vec![0.0; conv.bias.as_ref().map_or(0, Range::len)],
+        });
+        let partials = shared.norms.iter().filter(|_| sizes.train);
+        Self {
+            num_samples: 0,
+            activations: zeros(sizes.activations),
+            grads: zeros(sizes.grads),
+            pool_indices: shared.pools.iter().map(|p| vec![0; p.output_len() * kept]).collect(),
+            conv_grads: conv_grads.collect(),
+            norm_partials: partials.map(|norm| NormPartial::new(norm.weight.len())).collect(),
+        }
+    }
+
+    /// The samples' places among those kept.
+    pub(crate) fn all(&self) -> Range<usize> {
+        0..self.num_samples
+    }
+
+    /// Forgets the moments and gradient sums of the batch before.
+    pub(crate) fn reset_partials(&mut self) {
+        self.norm_partials.iter_mut().for_each(NormPartial::reset);
+    }
+
+    /// Forgets the weights' gradients of the batch before.
+    pub(crate) fn reset_conv_grads(&mut self) {
+        for grad in &mut self.conv_grads {
+            grad.packed.fill(0.0);
+            grad.bias.fill(0.0);
+        }
+    }
+
+    pub(crate) fn activation(&self, slot: Slot, which: &Range<usize>) -> &[f32] {
+        samples(&self.activations[slot.buffer], slot.len, which)
+    }
+
+    pub(crate) fn activation_mut(&mut self, slot: Slot, which: &Range<usize>) -> &mut [f32] {
+        samples_mut(&mut self.activations[slot.buffer], slot.len, which)
+    }
+
+    fn grad(&self, slot: GradSlot, which: &Range<usize>) -> &[f32] {
+        samples(&self.grads[slot.buffer], slot.len, which)
+    }
+
+    pub(crate) fn grad_mut(&mut self, slot: GradSlot, which: &Range<usize>) -> &mut [f32] {
+        samples_mut(&mut self.grads[slot.buffer], slot.len, which)
+    }
+
+    /// Runs a phase on all samples, a few at a time.
+    pub(crate) fn run(&mut self, shared: &Shared, phase: &Phase) {
+        for first in (0..self.num_samples).step_by(phase.samples_at_once) {
+            let which = first..self.num_samples.min(first + phase.samples_at_once);
+            self.run_steps(shared, &phase.steps, &which);
+        }
+    }
+
+    /// Runs steps on some samples.
+    pub(crate) fn run_steps(&mut self, shared: &Shared, steps: &[Step], which: &Range<usize>) {
+        for step in steps {
+            self.step(shared, step, which);
+        }
+    }
+
+    /// Calls `f` with an activation's samples to be written, and the group to read others from.
+    fn write(&mut self, output: Slot, which: &Range<usize>, f: impl FnOnce(&Self, &mut [f32])) {
+        let mut buffer = take(&mut self.activations[output.buffer]);
+        f(self, samples_mut(&mut buffer, output.len, which));
+        self.activations[output.buffer] = buffer;
+    }
+
+    /// As [`write`](Self::write), for a gradient.
+    fn write_grad(
+        &mut self,
+        grad: GradSlot,
+        which: &Range<usize>,
+        f: impl FnOnce(&Self, &mut [f32]),
+    ) {
+        let mut buffer = take(&mut self.grads[grad.buffer]);
+        f(self, samples_mut(&mut buffer, grad.len, which));
+        self.grads[grad.buffer] = buffer;
+    }
+
+    fn step(&mut self, shared: &Shared, step: &Step, which: &Range<usize>) {
+        let (isa, n) = (shared.isa, which.len());
+        match *step {
+            Step::Conv { conv, input, output } => self.write(output, which, |group, output| {
+                let conv = &shared.convs[conv];
+                let problem = conv.problem.with_n(n);
+                let (input, bias) = (group.activation(input, which), conv.packed_bias.as_deref());
+                conv.kernel.forward(&problem, input, &conv.packed, bias, output);
+            }),
+            Step::Moments { norm, input } => self.add_moments(shared, norm, input, which),
+            Step::Normalise { norm, input, residual, relu, output } => {
+                self.write(output, which, |group, output| {
+                    let norm = &shared.norms[norm];
+                    let input = group.activation(input, which);
+                    let residual = residual.map(|slot| group.activation(slot, which));
+                    let (scale, shift) = (&norm.scale, &norm.shift);
+                    batch_norm::normalise(isa, input, scale, shift, residual, relu, output);
+                });
+            }
+            Step::Relu { input, output } => self.write(output, which, |group, output| {
+                relu::forward(isa, group.activation(input, which), output);
+            }),
+            Step::Add { left, right, relu, output } => {
+                self.write(output, which, |group, output| {
+                    let (left, right) =
+                        (group.activation(left, which), group.activation(right, which));
+                    add::add_relu(isa, left, right, relu, output);
+                })
+            }
+            Step::MaxPool { pool, input, output } => {
+                let mut index = take(&mut self.pool_indices[pool]);
+                self.write(output, which, |group, output| {
+                    let index = &mut index[which.start * output.len() / n..][..output.len()];
+                    let problem = MaxPoolProblem { n, ..shared.pools[pool] };
+                    let input = group.activation(input, which);
+                    max_pool::forward(isa, &problem, input, output, index);
+                });
+                self.pool_indices[pool] = index;
+            }
+            Step::GlobalAvgPool { num_pixels, c, input, output } => {
+                self.write(output, which, |group, output| {
+                    let input = group.activation(input, which);
+                    global_avg_pool::forward(isa, num_pixels, c, input, output);
+                });
+            }
+            Step::ZeroPad { mut problem, input, output } => {
+                problem.n = n;
+                self.write(output, which, |group, output| {
+                    zero_pad::forward(isa, &problem, group.activation(input, which), output);
+                });
+            }
+            _ => self.backward_step(shared, step, which),
+        }
+    }
+
+    fn backward_step(&mut self, shared: &Shared, step: &Step, which: &Range<usize>) {
+        let (isa, n) = (shared.isa, which.len());
+        match *step {
+            Step::NormGradSums { norm, input, output, grad_output } => {
+                self.add_grad_sums(shared, norm, input, output, grad_output, which);
+            }
+            Step::NormGradInput { norm, input, grad_output, grad_input } => {
+                self.write_grad(grad_input, which, |group, grad_input| {
+                    let norm = &shared.norms[norm];
+                    batch_norm::backward_apply(
+                        isa,
+                        group.grad(grad_output, which),
+                        group.activation(input, which),
+                        &norm.mean,
+                        &norm.a,
+                        &norm.b,
+                        &norm.c,
+                        grad_input,
+                    );
+                });
+            }
+            Step::ConvGradInput { conv, grad_output, grad_input, accumulate } => {
+                self.write_grad(grad_input, which, |group, grad_input| {
+                    let conv = &shared.convs[conv];
+                    let problem = conv.problem.with_n(n);
+                    let (grad_output, packed) =
+                        (group.grad(grad_output, which), &conv.packed_backward);
+                    conv.kernel.backward_data(
+                        &problem,
+                        grad_output,
+                        packed,
+                        accumulate,
+                        grad_input,
+                    );
+                });
+            }
+            Step::ConvGradWeight { conv, input, grad_output } => {
+                let mut grad = take(&mut self.conv_grads[conv]);
+                let Conv { problem, kernel, .. } = &shared.convs[conv];
+                let grad_output = self.grad(grad_output, which);
+                let input = self.activation(input, which);
+                kernel.backward_weight(&problem.with_n(n), input, grad_output, &mut grad.packed);
+                if !grad.bias.is_empty() {
+                    conv2d::backward_bias(grad_output, &mut grad.bias);
+                }
+                self.conv_grads[conv] = grad;
+            }
+            Step::ReluGrad { output, grad } => self.write_grad(grad, which, |group, grad| {
+                relu::backward(isa, group.activation(output, which), grad);
+            }),
+            Step::MaxPoolGrad { pool, grad_output, grad_input } => {
+                self.write_grad(grad_input, which, |group, grad_input| {
+                    let problem = MaxPoolProblem { n, ..shared.pools[pool] };
+                    let grad_output = group.grad(grad_output, which);
+                    let first = which.start * grad_output.len() / n;
+                    let index = &group.pool_indices[pool][first..][..grad_output.len()];
+                    max_pool::backward(isa, &problem, grad_output, index, grad_input);
+                });
+            }
+            Step::GlobalAvgPoolGrad { num_pixels, c, grad_output, grad_input } => {
+                self.write_grad(grad_input, which, |group, grad_input| {
+                    let grad_output = group.grad(grad_output, which);
+                    global_avg_pool::backward(isa, num_pixels, c, grad_output, grad_input);
+                });
+            }
+            Step::ZeroPadGrad { mut problem, grad_output, grad_input, accumulate } => {
+                problem.n = n;
+                self.write_grad(grad_input, which, |group, grad_input| {
+                    let grad_output = group.grad(grad_output, which);
+                    zero_pad::backward(isa, &problem, grad_output, accumulate, grad_input);
+                });
+            }
+            Step::AddGrad { grad, other } => self.write_grad(grad, which, |group, grad| {
+                add::add_assign(isa, grad, group.grad(other, which));
+            }),
+            Step::CopyGrad { from, to } => self.write_grad(to, which, |group, to| {
+                to.copy_from_slice(group.grad(from, which));
+            }),
+            _ => unreachable!("{step:?} is no backward step"),
+        }
+    }
+
+    fn add_moments(&mut self, shared: &Shared, norm: usize, input: Slot, which: &Range<usize>) {
+        let partial = &mut self.norm_partials[norm];
+        let input = samples(&self.activations[input.buffer], input.len, which);
+        batch_norm::moments(shared.isa, input, partial.count, &mut partial.mean, &mut partial.m2);
+        partial.count += which.len() * shared.norms[norm].num_pixels;
+    }
+
+    fn add_grad_sums(
+        &mut self,
+        shared: &Shared,
+        norm: usize,
+        input: Slot,
+        output: Option<Slot>,
+        grad_output: GradSlot,
+        which: &Range<usize>,
+    ) {
+        let partial = &mut self.norm_partials[norm];
+        let read = |slot: Slot| samples(&self.activations[slot.buffer], slot.len, which);
+        batch_norm::backward_sums(
+            shared.isa,
+            output.map(read),
+            samples_mut(&mut self.grads[grad_output.buffer], grad_output.len, which),
+            read(input),
+            &shared.norms[norm].mean,
+            &mut partial.sum_grad,
+            &mut partial.sum_grad_centred,
+        );
+    }
+}

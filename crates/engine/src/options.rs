@@ -1,0 +1,79 @@
+use crate::PlanError;
+use residua_kernels::Isa;
+use std::fmt;
+use std::str::FromStr;
+
+/// What a plan is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Batch statistics, and everything kept that the backward needs.
+    Train,
+    /// Running statistics, forward only, in little memory.
+    Eval,
+}
+
+/// The number format of activations and packed weights. Parameters, their gradients, statistics and
+/// losses are f32 (or wider) in every precision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Precision {
+    /// IEEE single precision.
+    #[default]
+    F32,
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::F32 => "f32",
+        })
+    }
+}
+
+/// A name that is no precision.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("precision is `{0}`, expected f32")]
+pub struct PrecisionError(String);
+
+impl FromStr for Precision {
+    type Err = PrecisionError;
+
+    fn from_str(name: &str) -> Result<Self, PrecisionError> {
+        match name {
+            "f32" => Ok(Self::F32),
+            _ => Err(PrecisionError(name.to_owned())),
+        }
+    }
+}
+
+/// What a plan is made for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PlanOptions {
+    /// Samples of a batch: exactly so many in training, at most so many in evaluation.
+    pub batch_size: usize,
+    /// Training or evaluation.
+    pub mode: Mode,
+    /// Number format.
+    pub precision: Precision,
+    /// The most that kernels may use.
+    pub isa: Isa,
+}
+
+impl PlanOptions {
+    /// Training in f32 with the best instruction set there is (capped by `RESIDUA_ISA`).
+    ///
+    /// # Errors
+    /// `RESIDUA_ISA` names no instruction set.
+    pub fn train(batch_size: usize) -> Result<Self, PlanError> {
+        let isa = Isa::best()?;
+        Ok(Self { batch_size, mode: Mode::Train, precision: Precision::F32, isa })
+    }
+
+    /// Evaluation in f32 with the best instruction set there is (capped by `RESIDUA_ISA`).
+    ///
+    /// # Errors
+    /// `RESIDUA_ISA` names no instruction set.
+    pub fn eval(batch_size: usize) -> Result<Self, PlanError> {
+        Ok(Self { mode: Mode::Eval, ..Self::train(batch_size)? })
+    }
+}

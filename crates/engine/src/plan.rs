@@ -1,0 +1,302 @@
+use crate::backward::{self, Backward};
+use crate::conv::Conv;
+use crate::forward::{self, Forward};
+use crate::group::{Group, GroupSizes, Shared};
+use crate::norm::Norm;
+use crate::step::{Phase, Reduction, Slot, phases};
+use crate::{Mode, PlanError, PlanOptions};
+use rayon::prelude::*;
+use residua_graph::{Graph, Weights};
+use residua_kernels::scratch;
+
+/// The most groups a batch is cut into.
+const MAX_GROUPS: usize = 16;
+/// The fewest, where the batch has so many samples: they bound the threads that can work.
+const MIN_GROUPS: usize = 4;
+/// Every group has a gradient of all weights; together they get no larger than this, if
+/// [`MIN_GROUPS`] allow.
+const GROUP_GRADS_BYTES: usize = 256 << 20;
+
+/// How one graph runs on this machine, with all the memory that takes.
+///
+/// Calls run on the threads of the [`ThreadPool`](crate::ThreadPool) they are made in. After the
+/// first step nothing is allocated.
+#[derive(Debug)]
+pub struct Plan {
+    options: PlanOptions,
+    input: Slot,
+    output: Slot,
+    shared: Shared,
+    groups: Vec<Group>,
+    group_len: usize,
+    forward_phases: Vec<Phase>,
+    backward_phases: Vec<Phase>,
+    grad_output: Option<crate::step::GradSlot>,
+    num_params: usize,
+    scratch_len: usize,
+    scratch_reserved: bool,
+}
+
+impl Plan {
+    /// Makes a plan.
+    ///
+    /// # Errors
+    /// A batch of no samples, an instruction set that is not there, an operation without a kernel,
+    /// or a batch norm that would train on a single value.
+    pub fn new(graph: &Graph, options: &PlanOptions) -> Result<Self, PlanError> {
+        if options.batch_size == 0 {
+            return Err(PlanError::EmptyBatch);
+        }
+        if !options.isa.is_supported() {
+            return Err(PlanError::MissingIsa { isa: options.isa });
+        }
+        let mut forward = forward::compile(graph, options)?;
+        let train = options.mode == Mode::Train;
+        let backward =
+            train.then(|| backward::compile(&forward.steps, forward.input, forward.output));
+        if !train {
+            forward::share_buffers(&mut forward);
+        }
+        Ok(Self::assemble(graph, *options, forward, backward))
+    }
+
+    fn assemble(
+        graph: &Graph,
+        options: PlanOptions,
+        forward: Forward,
+        backward: Option<Backward>,
+    ) -> Self {
+        let Forward { steps, convs, norms, pools, input, output } = forward;
+        let conv_lens: Vec<_> = convs.iter().map(|conv| conv.problem.weight_len()).collect();
+        let activations = buffer_lens(steps.iter().flat_map(|step| step.slots()).chain([input]));
+        let forward_phases = phases(steps, &conv_lens);
+        let num_params = graph.num_parameters();
+        let groups_for_grads = GROUP_GRADS_BYTES / (4 * num_params).max(1);
+        let num_groups = groups_for_grads.clamp(MIN_GROUPS, MAX_GROUPS).min(options.batch_size);
+        let group_len = options.batch_size.div_ceil(num_groups);
+        let (grad_output, grads, backward_phases) = match backward {
+            Some(Backward { steps, grad_output, buffer_lens }) => {
+                (Some(grad_output), buffer_lens, phases(steps, &conv_lens))
+            }
+            None => (None, Vec::new(), Vec::new()),
+        };
+        let samples_at_once = forward_phases[0].samples_at_once;
+        let sizes = GroupSizes {
+            num_kept: match options.mode {
+                Mode::Train => group_len,
+                Mode::Eval => group_len.min(samples_at_once),
+            },
+            activations: &activations,
+            grads: &grads,
+            train: options.mode == Mode::Train,
+        };
+        let most_at_once = forward_phases.iter().chain(&backward_phases);
+        let most_at_once = most_at_once.map(|phase| phase.samples_at_once).max().unwrap_or(1);
+        let scratch_len = convs.iter().map(|conv| {
+            let problem = conv.problem.with_n(most_at_once.min(group_len));
+            conv.kernel.scratch_len(&problem)
+        });
+        let scratch_len = scratch_len.max().unwrap_or(0);
+        let shared = Shared { isa: options.isa, convs, norms, pools };
+        let groups = (0..options.batch_size.div_ceil(group_len))
+            .map(|_| Group::new(&shared, &sizes))
+            .collect();
+        Self {
+            options,
+            input,
+            output,
+            shared,
+            groups,
+            group_len,
+            forward_phases,
+            backward_phases,
+            grad_output,
+            num_params,
+            scratch_len,
+            scratch_reserved: false,
+        }
+    }
+
+    /// Samples of a batch: exactly so many in training, at most so many in evaluation.
+    pub fn batch_size(&self) -> usize {
+        self.options.batch_size
+    }
+
+    /// What the plan was made for.
+    pub fn options(&self) -> &PlanOptions {
+        &self.options
+    }
+
+    /// Elements of one sample's input.
+    pub fn input_len(&self) -> usize {
+        self.input.len
+    }
+
+    /// Elements of one sample's output.
+    pub fn num_classes(&self) -> usize {
+        self.output.len
+    }
+
+    /// Takes over weights and running statistics, for evaluation.
+    ///
+    /// # Panics
+    /// The weights are another graph's.
+    pub fn load(&mut self, weights: &Weights) {
+        assert_eq!(weights.params.len(), self.num_params, "parameters are another graph's");
+        let Shared { convs, norms, .. } = &mut self.shared;
+        convs.par_iter_mut().with_max_len(1).for_each(|conv| conv.pack(&weights.params));
+        norms.iter_mut().for_each(|norm| norm.take_running(weights));
+    }
+
+    /// Evaluates `1..=batch_size` samples with the weights last [loaded](Self::load): `input` is
+    /// NHWC, `logits` gets `[n, num_classes]`. Samples don't influence each other.
+    ///
+    /// # Panics
+    /// The plan is for training, or the lengths don't fit.
+    pub fn forward(&mut self, input: &[f32], logits: &mut [f32]) {
+        assert_eq!(self.options.mode, Mode::Eval, "a training plan can't evaluate");
+        let n = input.len() / self.input.len;
+        assert!((1..=self.options.batch_size).contains(&n), "input has {n} samples");
+        assert_eq!(input.len(), n * self.input.len);
+        assert_eq!(logits.len(), n * self.output.len);
+        self.reserve_scratch();
+        let Self { shared, groups, forward_phases, input: x, output: y, group_len, .. } = self;
+        let [phase] = &forward_phases[..] else { unreachable!("evaluation reduces nothing") };
+        let group_samples = |len: usize| len * *group_len;
+        groups
+            .par_iter_mut()
+            .zip(input.par_chunks(group_samples(x.len)))
+            .zip(logits.par_chunks_mut(group_samples(y.len)))
+            .with_max_len(1)
+            .for_each(|((group, input), logits)| {
+                let chunks = input.chunks(phase.samples_at_once * x.len);
+                for (input, logits) in chunks.zip(logits.chunks_mut(phase.samples_at_once * y.len))
+                {
+                    let which = 0..input.len() / x.len;
+                    group.activation_mut(*x, &which).copy_from_slice(input);
+                    group.run_steps(shared, &phase.steps, &which);
+                    logits.copy_from_slice(group.activation(*y, &which));
+                }
+            });
+    }
+
+    /// Runs a training batch of exactly `batch_size` samples with its own statistics, updates the
+    /// running ones in `weights`, and keeps what [`backward`](Self::backward) needs. `input` is
+    /// NHWC, `logits` gets `[batch_size, num_classes]`.
+    ///
+    /// # Panics
+    /// The plan is for evaluation, or the lengths don't fit.
+    pub fn forward_train(&mut self, weights: &mut Weights, input: &[f32], logits: &mut [f32]) {
+        let n = self.options.batch_size;
+        assert_eq!(self.options.mode, Mode::Train, "an evaluation plan can't train");
+        assert_eq!(input.len(), n * self.input.len);
+        assert_eq!(logits.len(), n * self.output.len);
+        assert_eq!(weights.params.len(), self.num_params, "parameters are another graph's");
+        self.reserve_scratch();
+        let Self { shared, groups, forward_phases, input: x, output: y, group_len, .. } = self;
+        let params = &weights.params;
+        shared.convs.par_iter_mut().with_max_len(1).for_each(|conv| conv.pack(params));
+        let inputs = input.par_chunks(*group_len * x.len);
+        groups.par_iter_mut().zip(inputs).with_max_len(1).for_each(|(group, input)| {
+            group.num_samples = input.len() / x.len;
+            let which = group.all();
+            group.activation_mut(*x, &which).copy_from_slice(input);
+            group.reset_partials();
+        });
+        for phase in forward_phases.iter() {
+            run(groups, shared, phase);
+            for reduction in &phase.reductions {
+                if let Reduction::Moments { norm } = *reduction {
+                    let partials = groups.iter().map(|group| &group.norm_partials[norm]);
+                    shared.norms[norm].take_moments(partials, weights);
+                }
+            }
+        }
+        for (group, logits) in groups.iter().zip(logits.chunks_mut(*group_len * y.len)) {
+            logits.copy_from_slice(group.activation(*y, &group.all()));
+        }
+    }
+
+    /// The gradients of all parameters, for the batch last run by
+    /// [`forward_train`](Self::forward_train) with the same weights: overwrites `grads`, which is
+    /// laid out as `weights.params`.
+    ///
+    /// # Panics
+    /// The plan is for evaluation, or the lengths don't fit.
+    pub fn backward(&mut self, weights: &Weights, grad_logits: &[f32], grads: &mut [f32]) {
+        let Self { shared, groups, backward_phases, output: y, group_len, grad_output, .. } = self;
+        let grad_output = grad_output.expect("an evaluation plan has no backward");
+        assert_eq!(grad_logits.len(), self.options.batch_size * y.len);
+        assert_eq!((grads.len(), weights.params.len()), (self.num_params, self.num_params));
+        let grad_logits = grad_logits.par_chunks(*group_len * y.len);
+        groups.par_iter_mut().zip(grad_logits).with_max_len(1).for_each(|(group, grad_logits)| {
+            let which = group.all();
+            group.grad_mut(grad_output, &which).copy_from_slice(grad_logits);
+            group.reset_conv_grads();
+        });
+        for phase in backward_phases.iter() {
+            run(groups, shared, phase);
+            for reduction in &phase.reductions {
+                if let Reduction::NormGrads { norm } = *reduction {
+                    let partials = groups.iter().map(|group| &group.norm_partials[norm]);
+                    let norm: &mut Norm = &mut shared.norms[norm];
+                    norm.take_grad_sums(partials, &weights.params, grads);
+                }
+            }
+        }
+        write_conv_grads(&mut shared.convs, 0, groups, 0, grads);
+    }
+
+    /// Lets every thread allocate its working memory now rather than in some later step.
+    fn reserve_scratch(&mut self) {
+        if !self.scratch_reserved {
+            rayon::broadcast(|_| scratch::reserve(self.scratch_len));
+            self.scratch_reserved = true;
+        }
+    }
+}
+
+fn run(groups: &mut [Group], shared: &Shared, phase: &Phase) {
+    groups.par_iter_mut().with_max_len(1).for_each(|group| group.run(shared, phase));
+}
+
+/// Elements each buffer needs for one sample: its largest value's.
+fn buffer_lens(slots: impl Iterator<Item = Slot>) -> Vec<usize> {
+    let mut lens = Vec::new();
+    for slot in slots {
+        if lens.len() <= slot.buffer {
+            lens.resize(slot.buffer + 1, 0);
+        }
+        lens[slot.buffer] = slot.len.max(lens[slot.buffer]);
+    }
+    lens
+}
+
+/// Adds up the groups' gradients of `convs` (the plan's from `first_conv` on), each into its place
+/// in `grads`, which starts at the parameter `first_param`. Convolutions come in parameter order, so
+/// halves of the list have halves of `grads`.
+fn write_conv_grads(
+    convs: &mut [Conv],
+    first_conv: usize,
+    groups: &[Group],
+    first_param: usize,
+    grads: &mut [f32],
+) {
+    match convs {
+        [] => {}
+        [conv] => {
+            let partials = groups.iter().map(|group| &group.conv_grads[first_conv]);
+            conv.write_grads(partials, first_param, grads);
+        }
+        _ => {
+            let middle = convs.len() / 2;
+            let (left, right) = convs.split_at_mut(middle);
+            let split = right[0].weight.start;
+            let (left_grads, right_grads) = grads.split_at_mut(split - first_param);
+            rayon::join(
+                || write_conv_grads(left, first_conv, groups, first_param, left_grads),
+                || write_conv_grads(right, first_conv + middle, groups, split, right_grads),
+            );
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! What a plan does, one step after another.
+
+use residua_kernels::ZeroPadProblem;
+
+/// An activation: which of a group's buffers holds it, and its length for one sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Slot {
+    pub(crate) buffer: usize,
+    pub(crate) len: usize,
+}
+
+/// A gradient: which of a group's gradient buffers holds it, and its length for one sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct GradSlot {
+    pub(crate) buffer: usize,
+    pub(crate) len: usize,
+}
+
+/// One kernel call on some samples of a group. `conv`, `norm` and `pool` are indices into the plan's
+/// lists of them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Step {
+    Conv {
+        conv: usize,
+        input: Slot,
+        output: Slot,
+    },
+    /// Adds to the moments of a batch norm.
+    Moments {
+        norm: usize,
+        input: Slot,
+    },
+    /// A batch norm, the addition of a shortcut and a ReLU, as far as they follow each other.
+    Normalise {
+        norm: usize,
+        input: Slot,
+        residual: Option<Slot>,
+        relu: bool,
+        output: Slot,
+    },
+    Relu {
+        input: Slot,
+        output: Slot,
+    },
+    Add {
+        left: Slot,
+        right: Slot,
+        relu: bool,
+        output: Slot,
+    },
+    MaxPool {
+        pool: usize,
+        input: Slot,
+        output: Slot,
+    },
+    GlobalAvgPool {
+        num_pixels: usize,
+        c: usize,
+        input: Slot,
+        output: Slot,
+    },
+    ZeroPad {
+        problem: ZeroPadProblem,
+        input: Slot,
+        output: Slot,
+    },
+
+    /// Takes `grad_output` through the ReLU, if `output` is one's, and adds to a batch norm's sums.
+    NormGradSums {
+        norm: usize,
+        input: Slot,
+        output: Option<Slot>,
+        grad_output: GradSlot,
+    },
+    NormGradInput {
+        norm: usize,
+        input: Slot,
+        grad_output: GradSlot,
+        grad_input: GradSlot,
+    },
+    ConvGradInput {
+        conv: usize,
+        grad_output: GradSlot,
+        grad_input: GradSlot,
+        accumulate: bool,
+    },
+    ConvGradWeight {
+        conv: usize,
+        input: Slot,
+        grad_output: GradSlot,
+    },
+    ReluGrad {
+        output: Slot,
+        grad: GradSlot,
+    },
+    MaxPoolGrad {
+        pool: usize,
+        grad_output: GradSlot,
+        grad_input: GradSlot,
+    },
+    GlobalAvgPoolGrad {
+        num_pixels: usize,
+        c: usize,
+        grad_output: GradSlot,
+        grad_input: GradSlot,
+    },
+    ZeroPadGrad {
+        problem: ZeroPadProblem,
+        grad_output: GradSlot,
+        grad_input: GradSlot,
+        accumulate: bool,
+    },
+    AddGrad {
+        grad: GradSlot,
+        other: GradSlot,
+    },
+    CopyGrad {
+        from: GradSlot,
+        to: GradSlot,
+    },
+}
+
+/// A reduction over the whole batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reduction {
+    /// A batch norm's statistics.
+    Moments { norm: usize },
+    /// The gradients of its weight and bias, and what its input's gradient needs of them.
+    NormGrads { norm: usize },
+}
+
+impl Step {
+    /// The reduction that what this step adds to goes into.
+    pub(crate) fn feeds(&self) -> Option<Reduction> {
+        match *self {
+            Self::Moments { norm, .. } => Some(Reduction::Moments { norm }),
+            Self::NormGradSums { norm, .. } => Some(Reduction::NormGrads { norm }),
+            _ => None,
+        }
+    }
+
+    /// The reduction that must be done before this step.
+    fn needs(&self) -> Option<Reduction> {
+        match *self {
+            Self::Normalise { norm, .. } => Some(Reduction::Moments { norm }),
+            Self::NormGradInput { norm, .. } => Some(Reduction::NormGrads { norm }),
+            _ => None,
+        }
+    }
+
+    /// Activations it touches.
+    pub(crate) fn slots(&self) -> Vec<Slot> {
+        match *self {
+            Self::Conv { input, output, .. }
+            | Self::Relu { input, output }
+            | Self::MaxPool { input, output, .. }
+            | Self::GlobalAvgPool { input, output, .. }
+            | Self::ZeroPad { input, output, .. } => vec![input, output],
+            Self::Normalise { input, residual, output, .. } => {
+                [input, output].into_iter().chain(residual).collect()
+            }
+            Self::Add { left, right, output, .. } => vec![left, right, output],
+            Self::Moments { input, .. }
+            | Self::NormGradInput { input, .. }
+            | Self::ConvGradWeight { input, .. } => vec![input],
+            Self::NormGradSums { input, output, .. } => [input].into_iter().chain(output).collect(),
+            Self::ReluGrad { output, .. } => vec![output],
+            Self::ConvGradInput { .. }
+            | Self::MaxPoolGrad { .. }
+            | Self::GlobalAvgPoolGrad { .. }
+            | Self::ZeroPadGrad { .. }
+            | Self::AddGrad { .. }
+            | Self::CopyGrad { .. } => vec![],
+        }
+    }
+
+    /// Changes each activation slot of a forward step.
+    pub(crate) fn for_each_slot(&mut self, mut f: impl FnMut(&mut Slot)) {
+        match self {
+            Self::Conv { input, output, .. }
+            | Self::Relu { input, output }
+            | Self::MaxPool { input, output, .. }
+            | Self::GlobalAvgPool { input, output, .. }
+            | Self::ZeroPad { input, output, .. } => [input, output].into_iter().for_each(f),
+            Self::Normalise { input, residual, output, .. } => {
+                [input, output].into_iter().chain(residual).for_each(f);
+            }
+            Self::Add { left, right, output, .. } => {
+                [left, right, output].into_iter().for_each(f);
+            }
+            Self::Moments { input, .. } => f(input),
+            _ => unreachable!("{self:?} is no forward step"),
+        }
+    }
+
+    /// Gradients it touches.
+    fn grad_slots(&self) -> Vec<GradSlot> {
+        match *self {
+            Self::NormGradSums { grad_output, .. } | Self::ConvGradWeight { grad_output, .. } => {
+                vec![grad_output]
+            }
+            Self::NormGradInput { grad_output, grad_input, .. }
+            | Self::ConvGradInput { grad_output, grad_input, .. }
+            | Self::MaxPoolGrad { grad_output, grad_input, .. }
+            | Self::GlobalAvgPoolGrad { grad_output, grad_input, .. }
+            | Self::ZeroPadGrad { grad_output, grad_input, .. } => vec![grad_output, grad_input],
+            Self::ReluGrad { grad, .. } => vec![grad],
+            Self::AddGrad { grad, other } => vec![grad, other],
+            Self::CopyGrad { from, to } => vec![from, to],
+            _ => vec![],
+        }
+    }
+
+    /// The convolution whose weight it reads or whose gradient it adds to.
+    fn conv(&self) -> Option<usize> {
+        match *self {
+            Self::Conv { conv, .. }
+            | Self::ConvGradInput { conv, .. }
+            | Self::ConvGradWeight { conv, .. } => Some(conv),
+            _ => None,
+        }
+    }
+}
+
+/// Steps that run one after another on a few samples at a time, then the reductions over the batch.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Phase {
+    pub(crate) steps: Vec<Step>,
+    pub(crate) samples_at_once: usize,
+    pub(crate) reductions: Vec<Reduction>,
+}
+
+/// Bytes of activations and gradients that a few samples may take in a phase: half a core's second
+/// level cache of the common server processors.
+const CACHE_BYTES: usize = 1 << 20;
+
+/// As many samples as fit the cache, or as balance the traffic of the weights, which are read once
+/// for so many samples. `conv_lens` are the elements of each convolution's weight.
+fn samples_at_once(steps: &[Step], conv_lens: &[usize]) -> usize {
+    let mut slots: Vec<_> = steps.iter().flat_map(Step::slots).collect();
+    let mut grad_slots: Vec<_> = steps.iter().flat_map(Step::grad_slots).collect();
+    slots.sort_unstable();
+    slots.dedup();
+    grad_slots.sort_unstable();
+    grad_slots.dedup();
+    let activations: usize = slots.iter().map(|slot| slot.len).sum();
+    let grads: usize = grad_slots.iter().map(|slot| slot.len).sum();
+    let weights: usize = steps.iter().filter_map(Step::conv).map(|conv| conv_lens[conv]).sum();
+    ((CACHE_BYTES + 4 * weights) / (4 * (activations + grads)).max(1)).max(1)
+}
+
+/// Cuts steps into phases, each as long as no step needs a reduction that is not done.
+pub(crate) fn phases(steps: Vec<Step>, conv_lens: &[usize]) -> Vec<Phase> {
+    let mut phases = Vec::new();
+    let mut current: Vec<Step> = Vec::new();
+    let mut pending: Vec<Reduction> = Vec::new();
+    let mut close = |steps: Vec<Step>, reductions: Vec<Reduction>| {
+        let samples_at_once = samples_at_once(&steps, conv_lens);
+        phases.push(Phase { steps, samples_at_once, reductions });
+    };
+    for step in steps {
+        if step.needs().is_some_and(|needed| pending.contains(&needed)) {
+            close(std::mem::take(&mut current), std::mem::take(&mut pending));
+        }
+        pending.extend(step.feeds());
+        current.push(step);
+    }
+    close(current, pending);
+    phases
+}

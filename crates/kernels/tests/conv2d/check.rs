@@ -1,0 +1,237 @@
+//! Checks one convolution, right or wrong, against the reference in `f64`.
+
+use residua_kernels::conv2d::Conv2dKernel;
+use residua_kernels::reference::conv2d as reference;
+use residua_kernels::{Conv2dProblem, Isa};
+use residua_testkit::{Case, Check, Data, EPS32, Expected, Generator, Guarded};
+
+/// Rounding errors of a sum are far below one for each term; this many cover it.
+const TOLERANCE: f64 = 8.0 * EPS32;
+
+/// The three passes in PyTorch's layouts: of a registered kernel, or of a mutant.
+pub(crate) trait Convolution {
+    fn name(&self) -> &str;
+    fn forward(
+        &self,
+        p: &P,
+        input: &[f32],
+        weight: &[f32],
+        bias: Option<&[f32]>,
+        output: &mut [f32],
+    );
+    fn backward_data(
+        &self,
+        p: &P,
+        grad_output: &[f32],
+        weight: &[f32],
+        accumulate: bool,
+        grad_input: &mut [f32],
+    );
+    /// The sum over batches of gradients.
+    fn backward_weight(&self, p: &P, batches: &[(&[f32], &[f32])], grad_weight: &mut [f32]);
+}
+
+type P = Conv2dProblem;
+
+/// A registered kernel with the packing that it asks for.
+pub(crate) struct Packed(pub(crate) &'static dyn Conv2dKernel);
+
+impl Packed {
+    fn packed(&self, p: &P, len: usize, pack: impl Fn(&mut [f32])) -> Guarded<f32> {
+        let mut packed = Guarded::poisoned(len);
+        pack(&mut packed);
+        packed
+            .check()
+            .map_err(|failure| failure.of(&format!("{} packing {p}", self.name())))
+            .unwrap();
+        packed
+    }
+}
+
+impl Convolution for Packed {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn forward(
+        &self,
+        p: &P,
+        input: &[f32],
+        weight: &[f32],
+        bias: Option<&[f32]>,
+        output: &mut [f32],
+    ) {
+        let len = self.0.packed_weight_len(p);
+        let packed = self.packed(p, len, |packed| self.0.pack_weight(p, weight, packed));
+        self.0.forward(p, input, &packed, bias, output);
+    }
+
+    fn backward_data(
+        &self,
+        p: &P,
+        grad_output: &[f32],
+        weight: &[f32],
+        accumulate: bool,
+        grad_input: &mut [f32],
+    ) {
+        let len = self.0.packed_weight_backward_len(p);
+        let packed = self.packed(p, len, |packed| self.0.pack_weight_backward(p, weight, packed));
+        self.0.backward_data(p, grad_output, &packed, accumulate, grad_input);
+    }
+
+    fn backward_weight(&self, p: &P, batches: &[(&[f32], &[f32])], grad_weight: &mut [f32]) {
+        let mut packed = Guarded::holding(&vec![0.0; self.0.packed_grad_len(p)]);
+        for (input, grad_output) in batches {
+            self.0.backward_weight(p, input, grad_output, &mut packed);
+        }
+        packed.check().map_err(|failure| failure.of(&format!("{} on {p}", self.name()))).unwrap();
+        self.0.unpack_grad(p, &packed, grad_weight);
+    }
+}
+
+/// The registered kernels that can do a problem; there has to be one for every instruction set.
+pub(crate) fn supporting(p: &P) -> Vec<Packed> {
+    let kernels = residua_kernels::conv2d::kernels().filter(|kernel| kernel.supports(p));
+    let kernels: Vec<_> = kernels.map(Packed).collect();
+    for isa in Isa::supported() {
+        assert!(kernels.iter().any(|kernel| kernel.0.isa() <= isa), "{p}: no kernel for {isa}");
+    }
+    kernels
+}
+
+/// One problem with its data.
+pub(crate) struct Trial {
+    pub(crate) p: P,
+    pub(crate) data: Data,
+    pub(crate) seed: u64,
+    pub(crate) input: Vec<f32>,
+    pub(crate) weight: Vec<f32>,
+    pub(crate) bias: Vec<f32>,
+    pub(crate) grad_output: Vec<f32>,
+}
+
+impl Trial {
+    pub(crate) fn new(p: P, data: Data, seed: u64) -> Self {
+        let mut generator = Generator::new(seed);
+        let mut values = |len| generator.values(data, len);
+        let (input, weight) = (values(p.input_len()), values(p.weight_len()));
+        let (bias, grad_output) = (values(p.oc), values(p.output_len()));
+        Self { p, data, seed, input, weight, bias, grad_output }
+    }
+
+    fn case<'a>(&'a self, pass: &'a str, kernel: &'a str, shape: &'a [usize]) -> Case<'a> {
+        Case { pass, problem: &self.p, kernel, seed: self.seed, shape }
+    }
+
+    fn input_shape(&self) -> [usize; 4] {
+        [self.p.n, self.p.ih, self.p.iw, self.p.ic]
+    }
+
+    fn output_shape(&self) -> [usize; 4] {
+        [self.p.n, self.p.oh(), self.p.ow(), self.p.oc]
+    }
+
+    /// Without and with a bias.
+    pub(crate) fn check_forward<C: Convolution>(&self, kernels: &[C]) -> Check {
+        let p = &self.p;
+        let inputs = [&self.input[..], &self.weight];
+        let plain = Expected::sum_of_products(
+            self.data,
+            inputs,
+            p.output_len(),
+            |[input, weight], output| {
+                reference::forward(p, input, weight, None, output);
+            },
+        );
+        let biased = plain.clone().plus(&self.bias);
+        let (input, weight, bias) = self.guarded_factors(&self.input);
+        for kernel in kernels {
+            for (pass, bias, want) in
+                [("forward", None, &plain), ("forward with bias", Some(&bias[..]), &biased)]
+            {
+                let shape = self.output_shape();
+                let case = self.case(pass, kernel.name(), &shape);
+                let mut output = Guarded::poisoned(p.output_len());
+                kernel.forward(p, &input, &weight, bias, &mut output);
+                case.written(output.check())?;
+                case.matches(&output, want, TOLERANCE)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Overwriting and accumulating.
+    pub(crate) fn check_backward_data<C: Convolution>(&self, kernels: &[C]) -> Check {
+        let p = &self.p;
+        let inputs = [&self.grad_output[..], &self.weight];
+        let overwritten = Expected::sum_of_products(
+            self.data,
+            inputs,
+            p.input_len(),
+            |[grad, weight], output| {
+                reference::backward_data(p, grad, weight, output);
+            },
+        );
+        let accumulated = overwritten.clone().plus(&self.input);
+        let (grad_output, weight, _) = self.guarded_factors(&self.grad_output);
+        for kernel in kernels {
+            for (pass, before, want) in [
+                ("backward_data", None, &overwritten),
+                ("accumulating backward_data", Some(&self.input), &accumulated),
+            ] {
+                let shape = self.input_shape();
+                let case = self.case(pass, kernel.name(), &shape);
+                let mut grad_input = match before {
+                    Some(before) => Guarded::holding(before),
+                    None => Guarded::poisoned(p.input_len()),
+                };
+                kernel.backward_data(p, &grad_output, &weight, before.is_some(), &mut grad_input);
+                case.written(grad_input.check())?;
+                case.matches(&grad_input, want, TOLERANCE)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One batch, and the sum of two different ones.
+    pub(crate) fn check_backward_weight<C: Convolution>(&self, kernels: &[C]) -> Check {
+        let p = &self.p;
+        let other = Self::new(self.p, self.data, self.seed + 1000);
+        let batches = [self, &other].map(|trial| (&trial.input[..], &trial.grad_output[..]));
+        let one = self.grad_weight_of(batches[0]);
+        let mut two = self.grad_weight_of(batches[1]);
+        two.values.iter_mut().zip(&one.values).for_each(|(two, one)| *two += one);
+        if let (Some(two), Some(one)) = (&mut two.magnitude, &one.magnitude) {
+            two.iter_mut().zip(one).for_each(|(two, one)| *two += one);
+        }
+        let guarded = batches
+            .map(|(input, grad_output)| [Guarded::holding(input), Guarded::holding(grad_output)]);
+        let batches = guarded.each_ref().map(|[input, grad_output]| (&input[..], &grad_output[..]));
+        for kernel in kernels {
+            for (pass, batches, want) in [
+                ("backward_weight", &batches[..1], &one),
+                ("backward_weight of two batches", &batches, &two),
+            ] {
+                let shape = [p.oc, p.ic, p.kh, p.kw];
+                let case = self.case(pass, kernel.name(), &shape);
+                let mut grad_weight = Guarded::poisoned(p.weight_len());
+                kernel.backward_weight(p, batches, &mut grad_weight);
+                case.written(grad_weight.check())?;
+                case.matches(&grad_weight, want, TOLERANCE)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn grad_weight_of(&self, (input, grad_output): (&[f32], &[f32])) -> Expected {
+        let p = &self.p;
+        let inputs = [input, grad_output];
+        Expected::sum_of_products(self.data, inputs, p.weight_len(), |[input, grad], output| {
+            reference::backward_weight(p, input, grad, output);
+        })
+    }
+
+    fn guarded_factors(&self, left: &[f32]) -> (Guarded<f32>, Guarded<f32>, Guarded<f32>) {
+        (Guarded::holding(left), Guarded::holding(&self.weight), Guarded::holding(&self.bias))
+    }
+}
