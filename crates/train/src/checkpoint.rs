@@ -84,9 +84,9 @@ pub(crate) fn to_bytes(
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         (name, values.len(), bytes)
     });
-    let views = tensors.iter().map(|(name, len, bytes)| {
-        Ok((*name, TensorView::new(Dtype::F32, vec![*len], bytes)?))
-    });
+    let views = tensors
+        .iter()
+        .map(|(name, len, bytes)| Ok((*name, TensorView::new(Dtype::F32, vec![*len], bytes)?)));
     let views: Vec<_> = views.collect::<Result<_, CheckpointError>>()?;
     let mut bytes = safetensors::serialize(views, Some(metadata))?;
     let digest = Sha256::digest(&bytes);

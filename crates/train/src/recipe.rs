@@ -244,9 +244,11 @@ impl Recipe {
 
     fn validate_schedule(&self) -> Result<(), TrainError> {
         match &self.schedule {
-            Schedule::OneCycle if self.warmup_steps > 0 => {
-                Err(refused("warmup_steps", self.warmup_steps, "0, as one-cycle warms up by itself"))
-            }
+            Schedule::OneCycle if self.warmup_steps > 0 => Err(refused(
+                "warmup_steps",
+                self.warmup_steps,
+                "0, as one-cycle warms up by itself",
+            )),
             Schedule::Step { milestones, gamma } => {
                 if !milestones.is_sorted() {
                     let got = format!("{milestones:?}");
@@ -295,6 +297,19 @@ impl Recipe {
         self.lr * self.schedule.factor(step, total_steps) * warmup
     }
 
+    /// The first field whose value differs, if any. The dataset may have moved: whether it is the
+    /// same one is told by its fingerprint.
+    pub(crate) fn first_difference(&self, other: &Self) -> Option<String> {
+        let fields = |recipe: &Self| {
+            let mut table = toml::Table::try_from(recipe).expect("a recipe has a TOML form");
+            table.remove("data");
+            table
+        };
+        let (ours, theirs) = (fields(self), fields(other));
+        let mut names = ours.keys().chain(theirs.keys());
+        names.find(|&name| ours.get(name) != theirs.get(name)).cloned()
+    }
+
     pub(crate) fn init_options(&self) -> InitOptions {
         let Self { init, zero_init_residual, seed, .. } = *self;
         InitOptions { init, zero_init_residual, seed }
@@ -317,7 +332,10 @@ mod precision_name {
     use super::Precision;
     use serde::{Deserialize, Deserializer, Serializer, de::Error};
 
-    pub(super) fn serialize<S: Serializer>(p: &Precision, serializer: S) -> Result<S::Ok, S::Error> {
+    pub(super) fn serialize<S: Serializer>(
+        p: &Precision,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.collect_str(p)
     }
 

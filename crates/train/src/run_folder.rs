@@ -101,9 +101,7 @@ impl RunFolder {
 
 pub(crate) fn remove_if_there(path: &Path) -> Result<(), TrainError> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(write_error(path, error))
-        }
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(write_error(path, error)),
         _ => Ok(()),
     }
 }

@@ -1,6 +1,6 @@
 use std::ops::Range;
 
-use residua_engine::{Isa, Loss, Plan, PlanOptions, Sgd, cross_entropy};
+use residua_engine::{Isa, Loss, Plan, PlanOptions, Sgd, cross_entropy, sgd_step};
 use residua_graph::{Graph, Role, Weights};
 
 use crate::{Recipe, TrainError};
@@ -15,6 +15,7 @@ pub struct TrainStep {
     velocity: Vec<f32>,
     grads: Vec<f32>,
     logits: Vec<f32>,
+    losses: Vec<f32>,
     grad_logits: Vec<f32>,
     groups: Vec<ParameterGroup>,
     momentum: f32,
@@ -40,7 +41,7 @@ impl TrainStep {
         assert_eq!(weights.params.len(), graph.num_parameters());
         assert_eq!(weights.buffers.len(), graph.num_buffer_elements());
         let precision = recipe.precision;
-        let options = PlanOptions { precision, isa, ..PlanOptions::train(recipe.batch_size) };
+        let options = PlanOptions { precision, isa, ..PlanOptions::train(recipe.batch_size)? };
         let plan = Plan::new(graph, &options)?;
         let num_logits = recipe.batch_size * recipe.architecture.classes();
         Ok(Self {
@@ -50,6 +51,7 @@ impl TrainStep {
             grads: vec![0.0; weights.params.len()],
             weights,
             logits: vec![0.0; num_logits],
+            losses: vec![0.0; recipe.batch_size],
             grad_logits: vec![0.0; num_logits],
             groups: parameter_groups(graph, recipe),
             momentum: recipe.momentum as f32,
@@ -67,10 +69,14 @@ impl TrainStep {
     pub fn run(&mut self, input: &[f32], labels: &[u32], lr: f32) -> Loss {
         assert_eq!(labels.len(), self.plan.batch_size());
         self.plan.forward_train(&mut self.weights, input, &mut self.logits);
-        let num_classes = self.logits.len() / labels.len();
-        let smoothing = self.label_smoothing;
-        let loss =
-            cross_entropy(&self.logits, labels, num_classes, smoothing, &mut self.grad_logits);
+        let loss = cross_entropy(
+            &self.logits,
+            labels,
+            self.plan.num_classes(),
+            self.label_smoothing,
+            &mut self.losses,
+            &mut self.grad_logits,
+        );
         if !loss.mean.is_finite() {
             return loss;
         }
@@ -88,7 +94,7 @@ impl TrainStep {
             let sgd = Sgd { lr, momentum, nesterov, weight_decay: *weight_decay };
             let params = &mut self.weights.params[range.clone()];
             let velocity = &mut self.velocity[range.clone()];
-            sgd.step(self.isa, params, &self.grads[range.clone()], velocity);
+            sgd_step(self.isa, &sgd, params, &self.grads[range.clone()], velocity);
         }
     }
 
@@ -123,11 +129,6 @@ impl TrainStep {
     pub(crate) fn is_finite(&self) -> bool {
         let Weights { params, buffers } = &self.weights;
         [params, buffers, &self.velocity].iter().all(|values| values.iter().all(|v| v.is_finite()))
-    }
-
-    /// The weights, to keep.
-    pub(crate) fn into_weights(self) -> Weights {
-        self.weights
     }
 }
 
