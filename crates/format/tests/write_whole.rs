@@ -2,7 +2,7 @@
 //! disk is really full and the size limit really reached, each in a child process.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 use std::process::{Command, Output};
 
