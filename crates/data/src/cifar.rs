@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufReader, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
 use rayon::prelude::*;
@@ -70,7 +70,7 @@ pub(crate) fn read_archive(path: &Path) -> Result<Found, DataError> {
     assemble(path, &members)
 }
 
-/// Reads the folder that such an archive extracts to, or its parent.
+/// Reads the folder that such an archive extracts to.
 pub(crate) fn read_folder(folder: &Path) -> Result<Found, DataError> {
     let mut members = Members::new();
     for name in wanted_names() {
@@ -93,6 +93,14 @@ pub(crate) fn is_cifar_folder(folder: &Path) -> bool {
         layout.train.iter().any(|name| folder.join(name).is_file())
             || folder.join(layout.class_names).is_file()
     })
+}
+
+/// The folder that the official archives bring along, if it lies in `folder`.
+pub(crate) fn folder_inside(folder: &Path) -> Option<PathBuf> {
+    ["cifar-10-batches-bin", "cifar-100-binary"]
+        .iter()
+        .map(|name| folder.join(name))
+        .find(|inside| is_cifar_folder(inside))
 }
 
 fn wanted_names() -> impl Iterator<Item = &'static str> {

@@ -8,12 +8,16 @@
 
 mod augment;
 mod cifar;
+mod csv_file;
 mod dataset;
 mod error;
 mod fingerprint;
+mod idx;
 mod image_file;
+mod image_folder;
 mod jpeg_markers;
 mod loader;
+mod npy_file;
 mod pipeline;
 mod preprocessing;
 mod random;
@@ -23,6 +27,7 @@ mod source;
 mod split;
 mod statistics;
 mod synthetic;
+mod vectors;
 
 pub use augment::Augment;
 pub use dataset::{Dataset, Kind};

@@ -1,11 +1,13 @@
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::{Found, Samples};
 use crate::statistics::{ChannelHistogram, vector_mean_std};
-use crate::{Augment, DataError, Dataset, Preprocessing, Resize, split};
-use crate::{cifar, synthetic};
+use crate::split::{self, Splits};
+use crate::{Augment, DataError, Dataset, Preprocessing, Resize};
+use crate::{cifar, idx, image_folder, synthetic, vectors};
 
 /// How to open a source.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -65,34 +67,76 @@ pub fn open_with_progress(
     options: &OpenOptions,
     on_progress: OnProgress<'_>,
 ) -> Result<Dataset, DataError> {
-    let _ = on_progress;
+    match find(source)? {
+        Source::InMemory(found) => in_memory(found, options),
+        Source::ImageFolder(root) => {
+            Ok(image_folder::open(&root, options, false, on_progress)?.dataset)
+        }
+    }
+}
+
+/// What lies at a source.
+pub(crate) enum Source {
+    InMemory(Found),
+    ImageFolder(PathBuf),
+}
+
+/// Tells by name and content what a source is, and reads all but image folders.
+pub(crate) fn find(source: &str) -> Result<Source, DataError> {
     if let Some(name) = source.strip_prefix("synthetic:") {
-        return in_memory(synthetic::generate(name)?, options);
+        return synthetic::generate(name).map(Source::InMemory);
     }
     let path = Path::new(source);
-    if !path.exists() {
-        return Err(DataError::NotFound { path: source.to_owned() });
-    }
-    in_memory(cifar::read_archive(path)?, options)
+    let found = match path.metadata() {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            return Err(DataError::NotFound { path: source.to_owned() });
+        }
+        Err(e) => return Err(DataError::read(path)(e)),
+        Ok(metadata) if !metadata.is_dir() => {
+            if vectors::is_vector_file(path) {
+                vectors::read_file(path)?
+            } else {
+                cifar::read_archive(path)?
+            }
+        }
+        Ok(_) if cifar::is_cifar_folder(path) => cifar::read_folder(path)?,
+        Ok(_) if idx::is_idx_folder(path) => idx::read_folder(path)?,
+        Ok(_) if vectors::is_vector_folder(path) => vectors::read_folder(path)?,
+        Ok(_) => match cifar::folder_inside(path) {
+            Some(inside) => cifar::read_folder(&inside)?,
+            None => return Ok(Source::ImageFolder(path.to_owned())),
+        },
+    };
+    Ok(Source::InMemory(found))
 }
 
 /// Cuts the splits of samples that are in memory and measures the training split.
 pub(crate) fn in_memory(found: Found, options: &OpenOptions) -> Result<Dataset, DataError> {
     let Found { name, classes, samples, labels, given, augment } = found;
     let splits = split::cut(given, &labels, options)?;
+    measure_and_finish(name, classes, samples, labels, splits, augment, options.image_size)
+}
+
+/// Samples in memory, cut into splits, with the statistics of the training split.
+pub(crate) fn measure_and_finish(
+    name: String,
+    classes: Vec<String>,
+    samples: Samples,
+    labels: Vec<u32>,
+    splits: Splits,
+    augment: Augment,
+    image_size: Option<usize>,
+) -> Result<Dataset, DataError> {
     let train = &splits.indices[0];
     let preprocessing = match &samples {
         Samples::Pixels { shape, data } => {
             let (mean, std) = ChannelHistogram::over(*shape, data, train).mean_std();
-            let (height, width) = match options.image_size {
-                Some(size) => (size, size),
-                None => (shape.height, shape.width),
-            };
+            let [height, width] = image_size.map_or([shape.height, shape.width], |size| [size; 2]);
             let channels = shape.channels;
             Preprocessing { channels, height, width, resize: Resize::Exact, mean, std }
         }
         Samples::Vectors { width, data } => {
-            if let Some(size) = options.image_size {
+            if let Some(size) = image_size {
                 let problem = format!("got {size}, but the source holds vectors");
                 return Err(DataError::Option { option: "image_size", problem });
             }
@@ -100,7 +144,7 @@ pub(crate) fn in_memory(found: Found, options: &OpenOptions) -> Result<Dataset, 
             let resize = Resize::None;
             Preprocessing { channels: *width, height: 1, width: 1, resize, mean, std }
         }
-        Samples::Files { .. } => unreachable!("files are opened by image_folder"),
+        Samples::Files { .. } => unreachable!("files are not in memory"),
     };
     Dataset::new(name, classes, samples, labels, splits, preprocessing, augment)
 }
@@ -109,18 +153,4 @@ pub(crate) fn in_memory(found: Found, options: &OpenOptions) -> Result<Dataset, 
 pub(crate) fn name_of(path: &Path) -> String {
     let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     path.file_name().map_or_else(|| path.display().to_string(), |n| n.to_string_lossy().into())
-}
-
-impl Found {
-    /// A source without splits of its own.
-    pub(crate) fn one_pile(
-        name: String,
-        classes: Vec<String>,
-        samples: Samples,
-        labels: Vec<u32>,
-        augment: Augment,
-    ) -> Self {
-        let given = split::GivenSplits::one_pile(labels.len());
-        Self { name, classes, samples, labels, given, augment }
-    }
 }

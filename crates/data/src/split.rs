@@ -85,6 +85,7 @@ pub(crate) fn cut(
     labels: &[u32],
     options: &OpenOptions,
 ) -> Result<Splits, DataError> {
+    let [given_dev, given_test] = [given.dev.is_some(), given.test.is_some()];
     let one_pile = given.dev.is_none() && given.test.is_none();
     let val_fraction = fraction("val_fraction", options.val_fraction, given.dev.is_some(), "dev")?
         .unwrap_or(DEFAULT_FRACTION);
@@ -105,17 +106,18 @@ pub(crate) fn cut(
     let [train, test] = take(given.train, labels, test_fraction, options.seed, Purpose::TestSplit);
     let share = val_fraction / (1.0 - test_fraction);
     let [train, dev] = take(train, labels, share, options.seed, Purpose::DevSplit);
-    let of = |name: &str, fraction: f64| format!("{name} of {fraction} leaves no sample for it");
-    let no_test = if options.test_fraction.is_none() && !one_pile {
-        "the source has none; cut one from the training samples with test_fraction".to_owned()
-    } else {
-        of("test_fraction", test_fraction)
+    let empty_because = |is_given: bool, option: &str, fraction: f64| {
+        if is_given {
+            "the source has none".to_owned()
+        } else {
+            format!("{option} {fraction} cuts none from the training samples")
+        }
     };
     Ok(Splits {
         empty_because: [
             "no training samples".to_owned(),
-            of("val_fraction", val_fraction),
-            no_test,
+            empty_because(given_dev, "val_fraction", val_fraction),
+            empty_because(given_test, "test_fraction", test_fraction),
         ],
         indices: [train, given.dev.unwrap_or(dev), given.test.unwrap_or(test)],
     })

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
@@ -192,7 +192,7 @@ impl Model {
         count("parameters", params.len(), graph.num_parameters())?;
         count("running statistics", buffers.len(), graph.num_buffer_elements())?;
         count("class names", self.classes.len(), self.architecture.classes())?;
-        let mut seen = std::collections::HashSet::new();
+        let mut seen = HashSet::new();
         if let Some(class) = self.classes.iter().find(|&class| !seen.insert(class)) {
             return Err(FormatError::DuplicateClass { class: class.clone() });
         }
@@ -236,26 +236,16 @@ fn parse_header(json: &str) -> Result<Header, FormatError> {
     serde_json::from_str(json).map_err(FormatError::Header)
 }
 
-/// The graph's tensors, all of them and nothing else. The file's own size bounds every allocation.
+/// The graph's tensors, all of them and nothing else. They are compared before memory for them is
+/// taken, so that the size of the file bounds it.
 fn read_weights(graph: &Graph, file: &SafeTensors<'_>) -> Result<Weights, FormatError> {
-    let specs = graph.params().iter().chain(graph.buffers());
-    let known: HashMap<&str, &TensorSpec> = specs.map(|spec| (spec.name.as_str(), spec)).collect();
-    for (name, view) in file.iter() {
-        let Some(spec) = known.get(name) else {
-            return Err(FormatError::UnknownTensor { tensor: name.to_owned() });
-        };
-        if view.dtype() != Dtype::F32 || view.shape() != spec.shape {
-            return Err(FormatError::Tensor {
-                tensor: name.to_owned(),
-                got: format!("{} {:?}", view.dtype(), view.shape()),
-                expected: format!("F32 {:?}", spec.shape),
-            });
-        }
+    let specs = || graph.params().iter().chain(graph.buffers());
+    for spec in specs() {
+        check_tensor(spec, file)?;
     }
-    if let Some(spec) =
-        graph.params().iter().chain(graph.buffers()).find(|s| file.tensor(&s.name).is_err())
-    {
-        return Err(FormatError::MissingTensor { tensor: spec.name.clone() });
+    let known: HashSet<&str> = specs().map(|spec| spec.name.as_str()).collect();
+    if let Some(tensor) = file.names().into_iter().filter(|name| !known.contains(name)).min() {
+        return Err(FormatError::UnknownTensor { tensor: tensor.to_owned() });
     }
     let mut weights = Weights::zeros(graph);
     for spec in graph.params() {
@@ -265,6 +255,18 @@ fn read_weights(graph: &Graph, file: &SafeTensors<'_>) -> Result<Weights, Format
         copy(file.tensor(&spec.name)?.data(), &mut weights.buffers[spec.range()]);
     }
     Ok(weights)
+}
+
+fn check_tensor(spec: &TensorSpec, file: &SafeTensors<'_>) -> Result<(), FormatError> {
+    let tensor = spec.name.clone();
+    let Ok(view) = file.tensor(&tensor) else {
+        return Err(FormatError::MissingTensor { tensor });
+    };
+    if view.dtype() != Dtype::F32 || view.shape() != spec.shape {
+        let got = format!("{} {:?}", view.dtype(), view.shape());
+        return Err(FormatError::Tensor { tensor, got, expected: format!("F32 {:?}", spec.shape) });
+    }
+    Ok(())
 }
 
 fn copy(bytes: &[u8], values: &mut [f32]) {

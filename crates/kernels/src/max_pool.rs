@@ -4,7 +4,8 @@ use crate::simd::simd_fn;
 use crate::{Isa, MaxPoolProblem};
 
 /// Writes the maximum of every window and, for the backward, its place in the window
-/// (`row · k + col`). The first maximum wins; NaN beats everything; padding never wins.
+/// (`row · k + col`). The first maximum wins; NaN beats everything, the last NaN other NaN, as in
+/// PyTorch; padding never wins.
 ///
 /// The loop over channels is left to the compiler: the pool is one pass over its input and takes
 /// part in no network's inner blocks.
@@ -34,7 +35,7 @@ simd_fn! {
     /// Where `input` is greater than `output`, or NaN, it replaces it.
     fn take_greater<S>(_simd, input: &[f32], place: u8, output: &mut [f32], index: &mut [u8]) {
         for ((input, output), index) in input.iter().zip(output).zip(index) {
-            let wins = *input > *output || (input.is_nan() && !output.is_nan());
+            let wins = *input > *output || input.is_nan();
             *output = if wins { *input } else { *output };
             *index = if wins { place } else { *index };
         }

@@ -1,10 +1,32 @@
 //! Training that can be killed and resumed, evaluation, and the record of a run.
+//!
+//! A [`Recipe`] says everything that decides the result. A [`Trainer`] carries it out in a folder
+//! of its own and tells an [`Observer`] what it does; [`TrainStep`] is the inner step on its own.
+//! The data order and the augmentation are functions of the seed and the step, so that a resumed
+//! run ends with the same bits as an uninterrupted one. [`evaluate`] measures a model on a split,
+//! [`Predictor`] gives the probabilities of its classes, [`plot`] draws.
 
+mod checkpoint;
 mod error;
+mod evaluation;
 mod metrics;
+mod observer;
 pub mod plot;
+mod progress;
+mod recipe;
+mod run_folder;
 mod schedule;
+mod session;
+mod summary;
+mod train_step;
+mod trainer;
 
-pub use error::TrainError;
+pub use error::{CheckpointError, TrainError};
+pub use evaluation::{ClassScores, Evaluation, Predictor, evaluate, predict};
 pub use metrics::{MetricsRecord, read_metrics};
+pub use observer::{Event, Observer, Started, StepReport, Warning};
+pub use recipe::{Length, Recipe};
 pub use schedule::{Schedule, warmup_factor};
+pub use summary::{SplitSummary, Summary};
+pub use train_step::{ParameterGroup, TrainStep, clip_grad_norm, parameter_groups};
+pub use trainer::{Outcome, RunOptions, Trainer};

@@ -6,6 +6,7 @@ use residua_format::write_whole;
 use serde::{Deserialize, Serialize};
 
 use crate::TrainError;
+use crate::error::write_error;
 
 /// One line of `metrics.jsonl`: the steps since the line before it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -96,8 +97,4 @@ impl MetricsLog {
     pub(crate) fn sync(&self) -> Result<(), TrainError> {
         self.file.sync_data().map_err(|source| write_error(&self.path, source))
     }
-}
-
-fn write_error(path: &Path, source: std::io::Error) -> TrainError {
-    residua_format::FormatError::Write { path: path.to_owned(), source }.into()
 }

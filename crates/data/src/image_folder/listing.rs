@@ -1,0 +1,151 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::split::GivenSplits;
+use crate::{DataError, Split};
+
+/// Names of the folder that holds the dev split.
+pub(crate) const DEV_NAMES: [&str; 4] = ["val", "valid", "validation", "dev"];
+
+/// Files with another ending are not looked at.
+const EXTENSIONS: [&str; 11] =
+    ["jpg", "jpeg", "jpe", "jfif", "png", "bmp", "webp", "gif", "tif", "tiff", "apng"];
+
+/// How deep class folders may be nested below the class.
+const MAX_DEPTH: usize = 16;
+
+/// The images of a folder, in an order that does not depend on the file system.
+pub(super) struct Listing {
+    pub(super) classes: Vec<String>,
+    pub(super) paths: Vec<PathBuf>,
+    pub(super) labels: Vec<u32>,
+    pub(super) given: GivenSplits,
+    /// Files that are no images by their ending.
+    pub(super) num_ignored: usize,
+}
+
+impl Listing {
+    /// Looks for `train/`, or else for class folders.
+    pub(super) fn of(root: &Path) -> Result<Self, DataError> {
+        let invalid = |problem: String| DataError::invalid(root.display().to_string(), problem);
+        let mut listing = Self {
+            classes: Vec::new(),
+            paths: Vec::new(),
+            labels: Vec::new(),
+            given: GivenSplits { train: Vec::new(), dev: None, test: None },
+            num_ignored: 0,
+        };
+        let dev: Vec<_> =
+            DEV_NAMES.iter().map(|name| root.join(name)).filter(|path| path.is_dir()).collect();
+        let (train, test) = (root.join("train"), root.join("test"));
+        if !train.is_dir() {
+            if let Some(lonely) = dev.first().or(test.is_dir().then_some(&test)) {
+                return Err(invalid(format!("holds {} but no train", lonely.display())));
+            }
+            listing.classes = class_names(root)?;
+            listing.given.train = listing.append_split(root)?;
+            return Ok(listing);
+        }
+        if let [one, other, ..] = &dev[..] {
+            let [one, other] = [one, other].map(|path| path.display());
+            return Err(invalid(format!("{one} and {other} could both be the dev split")));
+        }
+        listing.classes = class_names(&train)?;
+        listing.given.train = listing.append_split(&train)?;
+        listing.given.dev = dev.first().map(|dev| listing.append_split(dev)).transpose()?;
+        listing.given.test = test.is_dir().then(|| listing.append_split(&test)).transpose()?;
+        Ok(listing)
+    }
+
+    /// The split of each file as far as the folders say: what is not cut yet is training data.
+    pub(super) fn split_of(&self, index: u32) -> Split {
+        let is_in = |split: &Option<Vec<u32>>| {
+            split.as_ref().is_some_and(|indices| indices.binary_search(&index).is_ok())
+        };
+        match index {
+            _ if is_in(&self.given.dev) => Split::Dev,
+            _ if is_in(&self.given.test) => Split::Test,
+            _ => Split::Train,
+        }
+    }
+
+    /// Adds the images under the class folders of `folder` and gives their indices.
+    fn append_split(&mut self, folder: &Path) -> Result<Vec<u32>, DataError> {
+        let first = self.paths.len() as u32;
+        for name in class_names(folder)? {
+            let class_folder = folder.join(&name);
+            let Ok(label) = self.classes.binary_search(&name) else {
+                let problem = format!("class `{name}` does not occur in train");
+                return Err(DataError::invalid(folder.display().to_string(), problem));
+            };
+            let before = self.paths.len();
+            self.append_images(&class_folder, 0)?;
+            if self.paths.len() == before {
+                let problem = "the class folder has no images (JPEG, PNG, BMP, WebP, GIF, TIFF)";
+                return Err(DataError::invalid(class_folder.display().to_string(), problem));
+            }
+            self.labels.resize(self.paths.len(), label as u32);
+        }
+        Ok((first..self.paths.len() as u32).collect())
+    }
+
+    fn append_images(&mut self, folder: &Path, depth: usize) -> Result<(), DataError> {
+        for path in sorted_entries(folder)? {
+            // A link to a folder may lead round in a circle.
+            if path.is_dir() {
+                if depth < MAX_DEPTH && !path.is_symlink() {
+                    self.append_images(&path, depth + 1)?;
+                }
+            } else if is_image_name(&path) {
+                self.paths.push(path);
+            } else {
+                self.num_ignored += 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The names of the folders in `folder`, sorted.
+fn class_names(folder: &Path) -> Result<Vec<String>, DataError> {
+    let mut names = Vec::new();
+    let mut has_images = false;
+    for path in sorted_entries(folder)? {
+        if !path.is_dir() {
+            has_images |= is_image_name(&path);
+            continue;
+        }
+        let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(|| {
+            DataError::invalid(path.display().to_string(), "the class name is not valid UTF-8")
+        })?;
+        names.push(name.to_owned());
+    }
+    if names.is_empty() {
+        let problem = if has_images {
+            "holds images, expected class folders that hold them"
+        } else {
+            "holds no class folders with images, nor any other data that is known"
+        };
+        return Err(DataError::invalid(folder.display().to_string(), problem));
+    }
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Without the hidden ones.
+fn sorted_entries(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(folder).map_err(DataError::read(folder))? {
+        let entry = entry.map_err(DataError::read(folder))?;
+        if !entry.file_name().as_encoded_bytes().starts_with(b".") {
+            paths.push(entry.path());
+        }
+    }
+    paths.sort_unstable();
+    Ok(paths)
+}
+
+fn is_image_name(path: &Path) -> bool {
+    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
+    EXTENSIONS.contains(&extension.to_ascii_lowercase().as_str())
+}

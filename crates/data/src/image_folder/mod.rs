@@ -1,0 +1,159 @@
+//! Folders of images: `train/`, `val/` and `test/` with class folders, or class folders alone.
+
+mod checking;
+mod listing;
+
+use std::path::Path;
+
+use crate::dataset::{PixelShape, Samples};
+use crate::image_file::{Fault, Pixels};
+use crate::source::{measure_and_finish, name_of};
+use crate::split::{self, Splits};
+use crate::statistics::ChannelHistogram;
+use crate::{
+    Augment, BadSample, DataError, Dataset, OnProgress, OpenOptions, Preprocessing, Resize,
+};
+
+pub(crate) use checking::Checked;
+use checking::Checking;
+pub(crate) use listing::DEV_NAMES;
+use listing::Listing;
+
+/// The usual size for photographs.
+const DEFAULT_SIZE: usize = 224;
+
+/// Images that all have one size, with sides up to this, are kept in memory.
+const MAX_KEPT_SIDE: usize = 64;
+const MAX_KEPT_BYTES: usize = 1 << 30;
+
+/// The statistics of photographs are those of this many training images.
+const MAX_MEASURED: usize = 1000;
+
+/// A dataset, and what decoding each of its samples has shown.
+pub(crate) struct OpenedFolder {
+    pub(crate) dataset: Dataset,
+    /// In the order of the dataset's samples.
+    pub(crate) checked: Vec<Checked>,
+    pub(crate) paths: Vec<std::path::PathBuf>,
+    pub(crate) num_ignored: usize,
+}
+
+/// Lists, splits and decodes the images of a folder.
+pub(crate) fn open(
+    root: &Path,
+    options: &OpenOptions,
+    with_pixel_digest: bool,
+    on_progress: OnProgress<'_>,
+) -> Result<OpenedFolder, DataError> {
+    let mut listing = Listing::of(root)?;
+    let size = options.image_size.unwrap_or(DEFAULT_SIZE);
+    let mut preprocessing = photograph_preprocessing(size);
+    preprocessing.validate()?;
+    let split_of: Vec<_> =
+        (0..listing.paths.len() as u32).map(|index| listing.split_of(index)).collect();
+    // Before the bad ones are known: leaving one out does not move any other.
+    let mut splits = split::cut(listing.given, &listing.labels, options)?;
+
+    let measured = spread(&splits.indices[0], MAX_MEASURED);
+    let kept_size = small_size(&listing.paths);
+    let checking =
+        Checking { sizing: &preprocessing, measured: &measured, with_pixel_digest, kept_size };
+    let results = checking.run(&listing.paths, on_progress);
+
+    let mut bad = Vec::new();
+    let mut checked = Vec::new();
+    let mut new_index = vec![None; results.len()];
+    for (i, result) in results.into_iter().enumerate() {
+        match result {
+            Ok(image) => {
+                new_index[i] = Some(checked.len() as u32);
+                checked.push(image);
+            }
+            Err(Fault { issue, reason }) => {
+                let path = listing.paths[i].clone();
+                bad.push(BadSample { path, split: split_of[i], issue, reason });
+            }
+        }
+    }
+    let num_images = new_index.len();
+    keep_good(&mut splits, &new_index);
+    if !bad.is_empty() && (!options.skip_bad || splits.indices[0].is_empty()) {
+        return Err(DataError::BadImages { bad, checked: num_images });
+    }
+    let mut is_good = new_index.iter().map(Option::is_some);
+    listing.labels.retain(|_| is_good.next() == Some(true));
+    let mut is_good = new_index.iter().map(Option::is_some);
+    listing.paths.retain(|_| is_good.next() == Some(true));
+
+    let (name, labels, paths) = (name_of(root), listing.labels, listing.paths.clone());
+    let mut dataset = match all_pixels(&mut checked, kept_size) {
+        Some(samples) => measure_and_finish(
+            name,
+            listing.classes,
+            samples,
+            labels,
+            splits,
+            Augment::PAD_CROP_FLIP,
+            options.image_size,
+        )?,
+        None => {
+            let histogram = checked
+                .iter()
+                .filter_map(|image| image.histogram.as_ref())
+                .fold(ChannelHistogram::new(preprocessing.channels), ChannelHistogram::merge);
+            (preprocessing.mean, preprocessing.std) = histogram.mean_std();
+            let digests = checked.iter().map(|image| image.digest).collect();
+            let samples = Samples::Files { paths: listing.paths, digests };
+            let augment = Augment::RANDOM_RESIZED_CROP_FLIP;
+            Dataset::new(name, listing.classes, samples, labels, splits, preprocessing, augment)?
+        }
+    };
+    dataset.skipped = bad;
+    Ok(OpenedFolder { dataset, checked, paths, num_ignored: listing.num_ignored })
+}
+
+/// Resize to 256/224 of the size, centre crop; the statistics are filled in later.
+fn photograph_preprocessing(size: usize) -> Preprocessing {
+    Preprocessing {
+        channels: 3,
+        height: size,
+        width: size,
+        resize: Resize::ShortSide((size * 256 + 112) / 224),
+        mean: vec![0.0; 3],
+        std: vec![1.0; 3],
+    }
+}
+
+/// `count` of the indices, evenly spaced; all of them if there are no more.
+fn spread(indices: &[u32], count: usize) -> Vec<u32> {
+    let count = count.min(indices.len());
+    (0..count).map(|i| indices[i * indices.len() / count]).collect()
+}
+
+/// The size of the first image that can be decoded, if all images of that size fit in memory.
+fn small_size(paths: &[std::path::PathBuf]) -> Option<[usize; 2]> {
+    let first = paths.iter().find_map(|path| Pixels::load(path).ok())?;
+    let bytes = first.data.len().checked_mul(paths.len())?;
+    let is_small = first.height.max(first.width) <= MAX_KEPT_SIDE && bytes <= MAX_KEPT_BYTES;
+    is_small.then_some([first.height, first.width])
+}
+
+/// Takes the pixels of all images together, if all have the one size.
+fn all_pixels(checked: &mut [Checked], size: Option<[usize; 2]>) -> Option<Samples> {
+    let [height, width] = size?;
+    if checked.iter().any(|image| image.pixels.is_none()) {
+        return None;
+    }
+    let shape = PixelShape { channels: 3, height, width };
+    let mut data = Vec::with_capacity(checked.len() * shape.len());
+    for pixels in checked.iter_mut().filter_map(|image| image.pixels.take()) {
+        data.extend_from_slice(&pixels);
+    }
+    Some(Samples::Pixels { shape, data })
+}
+
+fn keep_good(splits: &mut Splits, new_index: &[Option<u32>]) {
+    for indices in &mut splits.indices {
+        *indices = indices.iter().filter_map(|&i| new_index[i as usize]).collect();
+    }
+}

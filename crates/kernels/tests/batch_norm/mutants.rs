@@ -1,0 +1,144 @@
+//! Parts of batch norm that are nearly right.
+
+use residua_kernels::batch_norm::{
+    backward_apply, backward_sums, merge_moments, moments, normalise,
+};
+use residua_kernels::relu;
+
+use crate::check::{BackwardApply, BackwardSums, Merge, Moments, Normalise};
+
+pub(crate) const MOMENTS: [(&str, Moments); 7] = [
+    ("mean of squares less square of mean, in f32", |_, input, count, mean, m2| {
+        let c = mean.len();
+        for c_i in 0..c {
+            let seen = count as f32;
+            let (mut sum, mut squares) = (mean[c_i] as f32 * seen, m2[c_i] as f32);
+            squares += mean[c_i] as f32 * sum;
+            for x in input.iter().skip(c_i).step_by(c) {
+                sum += x;
+                squares += x * x;
+            }
+            let n = (seen + (input.len() / c) as f32).max(1.0);
+            mean[c_i] = (sum / n).into();
+            m2[c_i] = (squares - sum * (sum / n)).into();
+        }
+    }),
+    ("rows seen before forgotten", |isa, input, _, mean, m2| moments(isa, input, 0, mean, m2)),
+    ("unbiased", |isa, input, count, mean, m2| {
+        moments(isa, input, count, mean, m2);
+        let n = (count + input.len() / mean.len()) as f64;
+        m2.iter_mut().filter(|_| n > 1.0).for_each(|m2| *m2 *= n / (n - 1.0));
+    }),
+    ("variance instead of m2", |isa, input, count, mean, m2| {
+        moments(isa, input, count, mean, m2);
+        let n = (count + input.len() / mean.len()).max(1) as f64;
+        m2.iter_mut().for_each(|m2| *m2 /= n);
+    }),
+    ("last row lost", |isa, input, count, mean, m2| {
+        moments(isa, &input[..input.len().saturating_sub(mean.len())], count, mean, m2);
+    }),
+    ("channels of the neighbour", |isa, input, count, mean, m2| {
+        moments(isa, input, count, mean, m2);
+        mean.rotate_left(1);
+        m2.rotate_left(1);
+    }),
+    ("mean rounded to f32", |isa, input, count, mean, m2| {
+        moments(isa, input, count, mean, m2);
+        mean.iter_mut().for_each(|mean| *mean = (*mean as f32).into());
+    }),
+];
+
+pub(crate) const MERGE: [(&str, Merge); 3] = [
+    ("distance of the means forgotten", |n, mean, m2, other_n, other_mean, other_m2| {
+        let sum: Vec<f64> = m2.iter().zip(other_m2).map(|(m2, other)| m2 + other).collect();
+        merge_moments(n, mean, m2, other_n, other_mean, other_m2);
+        m2.copy_from_slice(&sum);
+    }),
+    ("means not weighted", |n, mean, m2, other_n, other_mean, other_m2| {
+        let middle = mean.iter().zip(other_mean).map(|(mean, other)| (mean + other) / 2.0);
+        let middle: Vec<f64> = middle.collect();
+        merge_moments(n, mean, m2, other_n, other_mean, other_m2);
+        mean.copy_from_slice(&middle);
+    }),
+    ("second part dropped", |_, _, _, _, _, _| ()),
+];
+
+pub(crate) const NORMALISE: [(&str, Normalise); 6] = [
+    ("dropped bias", |isa, input, scale, shift, residual, relu, output| {
+        normalise(isa, input, scale, &vec![0.0; shift.len()], residual, relu, output);
+    }),
+    ("scale of the neighbour", |isa, input, scale, shift, residual, relu, output| {
+        let mut scale = scale.to_vec();
+        scale.rotate_left(1);
+        normalise(isa, input, &scale, shift, residual, relu, output);
+    }),
+    ("ReLU before the residual", |isa, input, scale, shift, residual, relu, output| {
+        normalise(isa, input, scale, shift, None, relu, output);
+        if let Some(residual) = residual {
+            output.iter_mut().zip(residual).for_each(|(output, residual)| *output += residual);
+        }
+    }),
+    ("no ReLU", |isa, input, scale, shift, residual, _, output| {
+        normalise(isa, input, scale, shift, residual, false, output);
+    }),
+    ("residual dropped", |isa, input, scale, shift, _, relu, output| {
+        normalise(isa, input, scale, shift, None, relu, output);
+    }),
+    ("residual scaled too", |isa, input, scale, shift, residual, relu, output| {
+        let sum: Vec<f32> = match residual {
+            Some(residual) => {
+                input.iter().zip(residual).map(|(x, residual)| x + residual).collect()
+            }
+            None => input.to_vec(),
+        };
+        normalise(isa, &sum, scale, shift, None, relu, output);
+    }),
+];
+
+pub(crate) const BACKWARD_SUMS: [(&str, BackwardSums); 6] = [
+    ("sums overwritten", |isa, output, grad, input, mean, sum, centred| {
+        sum.fill(0.0);
+        centred.fill(0.0);
+        backward_sums(isa, output, grad, input, mean, sum, centred);
+    }),
+    ("mask not stored", |isa, output, grad, input, mean, sum, centred| {
+        backward_sums(isa, output, &mut grad.to_vec(), input, mean, sum, centred);
+    }),
+    ("no mask", |isa, _, grad, input, mean, sum, centred| {
+        backward_sums(isa, None, grad, input, mean, sum, centred);
+    }),
+    ("mask after the sums", |isa, output, grad, input, mean, sum, centred| {
+        backward_sums(isa, None, grad, input, mean, sum, centred);
+        if let Some(output) = output {
+            relu::backward(isa, output, grad);
+        }
+    }),
+    ("not centred", |isa, output, grad, input, mean, sum, centred| {
+        backward_sums(isa, output, grad, input, &vec![0.0; mean.len()], sum, centred);
+    }),
+    ("gradient rounded to bf16", |isa, output, grad, input, mean, sum, centred| {
+        let mut rounded: Vec<f32> =
+            grad.iter().map(|x| f32::from_bits(x.to_bits() & 0xffff_0000)).collect();
+        backward_sums(isa, output, &mut rounded, input, mean, sum, centred);
+        if let Some(output) = output {
+            relu::backward(isa, output, grad);
+        }
+    }),
+];
+
+pub(crate) const BACKWARD_APPLY: [(&str, BackwardApply); 4] = [
+    ("no gradient through the mean", |isa, grad, input, mean, a, b, c, grad_input| {
+        backward_apply(isa, grad, input, mean, a, b, &vec![0.0; c.len()], grad_input);
+    }),
+    ("no gradient through the variance", |isa, grad, input, mean, a, b, c, grad_input| {
+        backward_apply(isa, grad, input, mean, a, &vec![0.0; b.len()], c, grad_input);
+    }),
+    ("not centred", |isa, grad, input, mean, a, b, c, grad_input| {
+        backward_apply(isa, grad, input, &vec![0.0; mean.len()], a, b, c, grad_input);
+    }),
+    ("channels of the neighbour", |isa, grad, input, mean, a, b, c, grad_input| {
+        let mut a = a.to_vec();
+        a.rotate_left(1);
+        backward_apply(isa, grad, input, mean, &a, b, c, grad_input);
+    }),
+];

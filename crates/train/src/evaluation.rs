@@ -1,0 +1,294 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use residua_data::{Dataset, EvalLoader, Preprocessing, Split, default_workers};
+use residua_engine::{Isa, Plan, PlanOptions, Precision};
+use residua_format::Model;
+use residua_graph::{Graph, Weights};
+use serde::{Deserialize, Serialize};
+
+use crate::TrainError;
+
+/// How well a model does on a split.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// Samples in the split.
+    pub num_samples: u64,
+    /// Share of the samples whose highest output is not their class's, in percent.
+    pub top1_error: f64,
+    /// Share of the samples whose class is not among the five highest outputs, in percent. None
+    /// with five classes or fewer, where it says nothing.
+    pub top5_error: Option<f64>,
+    /// Mean cross-entropy, without label smoothing.
+    pub mean_loss: f64,
+    /// One entry for each class, in the model's order.
+    pub per_class: Vec<ClassScores>,
+    /// `confusion[true][predicted]`, in samples; classes in the model's order.
+    pub confusion: Vec<Vec<u64>>,
+}
+
+/// How well a model does on one class. Shares are from 0 to 1.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ClassScores {
+    /// The class.
+    pub name: String,
+    /// Of the samples taken for this class, the share that is of it. None if there are none.
+    pub precision: Option<f64>,
+    /// Of the samples of this class, the share taken for it. None if there are none.
+    pub recall: Option<f64>,
+    /// Samples of this class.
+    pub support: u64,
+}
+
+/// Evaluates a model on a split, with the model's own preprocessing. Runs on the threads of the
+/// pool it is called in.
+///
+/// The dataset's classes must be the model's; in another order they are matched by name.
+///
+/// # Errors
+/// Other classes, samples that the model can't take, outputs that are not finite.
+pub fn evaluate(
+    model: &Model,
+    dataset: &Arc<Dataset>,
+    split: Split,
+    batch_size: usize,
+) -> Result<Evaluation, TrainError> {
+    let labels = match_classes(&model.classes, dataset)?;
+    let graph = model.architecture.to_graph()?;
+    let options = EvalOptions { batch_size, workers: default_workers(), ..EvalOptions::new()? };
+    let mut evaluator = Evaluator::new(&graph, &options)?;
+    let pass = Pass { dataset, split, preprocessing: &model.preprocessing, labels, stop: None };
+    let tally = evaluator.run(&model.weights, &pass)?;
+    Ok(tally.expect("nothing stops it").evaluation(&model.classes))
+}
+
+/// For each class of the dataset, the model's class of the same name.
+fn match_classes(classes: &[String], dataset: &Dataset) -> Result<Vec<u32>, TrainError> {
+    let indices: HashMap<&String, u32> = classes.iter().zip(0..).collect();
+    let matched: Vec<Option<u32>> =
+        dataset.classes().iter().map(|name| indices.get(name).copied()).collect();
+    let missing = |all: &[String], there: &[String]| {
+        all.iter().filter(|name| !there.contains(name)).cloned().collect::<Vec<_>>()
+    };
+    let only_dataset = missing(dataset.classes(), classes);
+    let only_model = missing(classes, dataset.classes());
+    if only_dataset.is_empty() && only_model.is_empty() {
+        return Ok(matched.into_iter().flatten().collect());
+    }
+    Err(TrainError::Classes { dataset: dataset.name().to_owned(), only_dataset, only_model })
+}
+
+/// How an [`Evaluator`] runs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct EvalOptions {
+    pub(crate) batch_size: usize,
+    pub(crate) workers: usize,
+    pub(crate) precision: Precision,
+    pub(crate) isa: Isa,
+}
+
+impl EvalOptions {
+    /// One sample at a time, in f32 on the best instruction set there is.
+    pub(crate) fn new() -> Result<Self, TrainError> {
+        let PlanOptions { batch_size, precision, isa, .. } = PlanOptions::eval(1)?;
+        Ok(Self { batch_size, workers: 1, precision, isa })
+    }
+}
+
+/// What is to be evaluated.
+pub(crate) struct Pass<'a> {
+    pub(crate) dataset: &'a Arc<Dataset>,
+    pub(crate) split: Split,
+    pub(crate) preprocessing: &'a Preprocessing,
+    /// For each class of the dataset, the model's.
+    pub(crate) labels: Vec<u32>,
+    /// Ends the pass early.
+    pub(crate) stop: Option<&'a AtomicBool>,
+}
+
+/// A plan for evaluation with its outputs.
+pub(crate) struct Evaluator {
+    plan: Plan,
+    logits: Vec<f32>,
+    workers: usize,
+}
+
+impl Evaluator {
+    pub(crate) fn new(graph: &Graph, options: &EvalOptions) -> Result<Self, TrainError> {
+        let &EvalOptions { batch_size, workers, precision, isa } = options;
+        let options = PlanOptions { precision, isa, ..PlanOptions::eval(batch_size)? };
+        let plan = Plan::new(graph, &options)?;
+        let logits = vec![0.0; batch_size * plan.num_classes()];
+        Ok(Self { plan, logits, workers })
+    }
+
+    /// Counts over a whole split; none if it was stopped.
+    pub(crate) fn run(
+        &mut self,
+        weights: &Weights,
+        pass: &Pass<'_>,
+    ) -> Result<Option<Tally>, TrainError> {
+        let Pass { dataset, split, preprocessing, labels, stop } = pass;
+        let batch_size = self.plan.batch_size();
+        let mut loader =
+            EvalLoader::new(dataset, *split, batch_size, self.workers, Some(preprocessing))?;
+        let num_classes = self.plan.num_classes();
+        let mut tally = Tally::new(num_classes);
+        self.plan.load(weights);
+        while let Some(batch) = loader.next()? {
+            if stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
+                return Ok(None);
+            }
+            expect_multiple(batch.input.len() / batch.len(), self.plan.input_len())?;
+            let logits = &mut self.logits[..batch.len() * num_classes];
+            self.plan.forward(&batch.input, logits);
+            for (logits, &label) in logits.chunks_exact(num_classes).zip(&batch.labels) {
+                if !tally.add(logits, labels[label as usize] as usize) {
+                    return Err(not_finite_output(weights));
+                }
+            }
+            loader.recycle(batch);
+        }
+        Ok(Some(tally))
+    }
+}
+
+fn expect_multiple(got: usize, expected: usize) -> Result<(), TrainError> {
+    match got.is_multiple_of(expected) {
+        true => Ok(()),
+        false => Err(TrainError::InputLen { got, expected }),
+    }
+}
+
+fn not_finite_output(weights: &Weights) -> TrainError {
+    let values = weights.params.iter().chain(&weights.buffers);
+    TrainError::NotFiniteOutput { num_weights: values.filter(|v| !v.is_finite()).count() }
+}
+
+/// Counts over the samples of a split.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Tally {
+    confusion: Vec<Vec<u64>>,
+    num_samples: u64,
+    num_top5_errors: u64,
+    loss_sum: f64,
+}
+
+impl Tally {
+    fn new(num_classes: usize) -> Self {
+        let confusion = vec![vec![0; num_classes]; num_classes];
+        Self { confusion, num_samples: 0, num_top5_errors: 0, loss_sum: 0.0 }
+    }
+
+    /// Counts a sample, unless its outputs are not finite. Of equal outputs the first is higher.
+    fn add(&mut self, logits: &[f32], label: usize) -> bool {
+        if !logits.iter().all(|logit| logit.is_finite()) {
+            return false;
+        }
+        let higher =
+            |i: usize, j: usize| logits[i] > logits[j] || (logits[i] == logits[j] && i < j);
+        let rank = (0..logits.len()).filter(|&i| higher(i, label)).count();
+        let predicted = (0..logits.len()).reduce(|best, i| if higher(i, best) { i } else { best });
+        self.confusion[label][predicted.expect("at least one class")] += 1;
+        self.num_samples += 1;
+        self.num_top5_errors += u64::from(rank >= 5);
+        self.loss_sum += f64::from(log_sum_exp(logits)) - f64::from(logits[label]);
+        true
+    }
+
+    /// Top-1 error in percent.
+    pub(crate) fn top1_error(&self) -> f64 {
+        let num_right: u64 = (0..self.confusion.len()).map(|i| self.confusion[i][i]).sum();
+        (self.num_samples - num_right) as f64 / self.num_samples as f64 * 100.0
+    }
+
+    /// Mean cross-entropy.
+    pub(crate) fn mean_loss(&self) -> f64 {
+        self.loss_sum / self.num_samples as f64
+    }
+
+    fn evaluation(self, classes: &[String]) -> Evaluation {
+        let confusion = &self.confusion;
+        let share = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
+        let scores = |(i, name): (usize, &String)| {
+            let num_predicted = confusion.iter().map(|row| row[i]).sum();
+            let support = confusion[i].iter().sum();
+            ClassScores {
+                name: name.clone(),
+                precision: share(confusion[i][i], num_predicted),
+                recall: share(confusion[i][i], support),
+                support,
+            }
+        };
+        let top5_error = self.num_top5_errors as f64 / self.num_samples as f64 * 100.0;
+        Evaluation {
+            num_samples: self.num_samples,
+            top1_error: self.top1_error(),
+            top5_error: (classes.len() > 5).then_some(top5_error),
+            mean_loss: self.mean_loss(),
+            per_class: classes.iter().enumerate().map(scores).collect(),
+            confusion: self.confusion,
+        }
+    }
+}
+
+fn log_sum_exp(logits: &[f32]) -> f64 {
+    let max = f64::from(logits.iter().copied().fold(f32::NEG_INFINITY, f32::max));
+    let sum: f64 = logits.iter().map(|&logit| (f64::from(logit) - max).exp()).sum();
+    max + sum.ln()
+}
+
+/// Gives the probabilities of a model's classes for inputs that come bit by bit.
+pub struct Predictor {
+    evaluator: Evaluator,
+}
+
+impl Predictor {
+    /// Makes the plan for batches of up to `batch_size` samples and loads the weights.
+    ///
+    /// # Errors
+    /// A model that the engine can't run.
+    pub fn new(model: &Model, batch_size: usize) -> Result<Self, TrainError> {
+        let graph = model.architecture.to_graph()?;
+        let options = EvalOptions { batch_size, ..EvalOptions::new()? };
+        let mut evaluator = Evaluator::new(&graph, &options)?;
+        evaluator.plan.load(&model.weights);
+        Ok(Self { evaluator })
+    }
+
+    /// Probabilities of the classes for any number of samples, preprocessed, NHWC:
+    /// `[n, num_classes]`, each row adding up to 1. Samples do not influence each other.
+    ///
+    /// # Errors
+    /// An input that is not a whole number of samples, or outputs that are not finite.
+    pub fn probabilities(&mut self, input: &[f32]) -> Result<Vec<f32>, TrainError> {
+        let Evaluator { plan, logits, .. } = &mut self.evaluator;
+        expect_multiple(input.len(), plan.input_len())?;
+        let num_classes = plan.num_classes();
+        let mut probabilities = Vec::with_capacity(input.len() / plan.input_len() * num_classes);
+        for input in input.chunks(plan.batch_size() * plan.input_len()) {
+            let logits = &mut logits[..input.len() / plan.input_len() * num_classes];
+            plan.forward(input, logits);
+            for logits in logits.chunks_exact(num_classes) {
+                if !logits.iter().all(|logit| logit.is_finite()) {
+                    return Err(TrainError::NotFiniteOutput { num_weights: 0 });
+                }
+                let shift = log_sum_exp(logits);
+                let probability = |&logit: &f32| (f64::from(logit) - shift).exp() as f32;
+                probabilities.extend(logits.iter().map(probability));
+            }
+        }
+        Ok(probabilities)
+    }
+}
+
+/// Probabilities of a model's classes for samples that are preprocessed, NHWC; see
+/// [`Predictor::probabilities`].
+///
+/// # Errors
+/// As [`Predictor`].
+pub fn predict(model: &Model, input: &[f32]) -> Result<Vec<f32>, TrainError> {
+    const BATCH_SIZE: usize = 64;
+    Predictor::new(model, BATCH_SIZE)?.probabilities(input)
+}

@@ -1,0 +1,345 @@
+use std::fs;
+use std::path::Path;
+
+use residua_data::{Augment, Dataset, Kind, OpenOptions, Split};
+use residua_engine::Precision;
+use residua_format::write_whole;
+use residua_resnet::{Architecture, Init, InitOptions};
+use serde::{Deserialize, Serialize};
+
+use crate::{Schedule, TrainError};
+
+/// Everything that decides the result of a run, down to the last bit on the same instruction set.
+/// As TOML it is the `config.toml` of the run's folder, from which the run can be repeated. What
+/// does not change the result (threads, folder) is not in it.
+///
+/// Optimisation is SGD as in PyTorch: `v ← momentum·v + (g + weight_decay·w)`, `w ← w − lr·v`, or
+/// with Nesterov momentum `w ← w − lr·((g + weight_decay·w) + momentum·v)`. Weight decay is applied to
+/// every parameter, biases and batch norms included, as in He et al. 2015 and by `torch.optim.SGD`
+/// given all parameters; [`decay_bias`](Self::decay_bias) and [`decay_norm`](Self::decay_norm)
+/// turn that off.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// The dataset, as [`residua_data::open`] takes it.
+    pub data: String,
+    /// Decides the initial weights, the order of the samples and their augmentation.
+    #[serde(default)]
+    pub seed: u64,
+    /// Samples in each step.
+    pub batch_size: usize,
+    /// Learning rate that the schedule starts from; the highest one, for `one-cycle`.
+    pub lr: f64,
+    /// Momentum.
+    #[serde(default = "default_momentum")]
+    pub momentum: f64,
+    /// Whether the momentum is Nesterov's.
+    #[serde(default)]
+    pub nesterov: bool,
+    /// Weight decay.
+    #[serde(default = "default_weight_decay")]
+    pub weight_decay: f64,
+    /// Whether biases of convolutions and linear layers decay.
+    #[serde(default = "yes")]
+    pub decay_bias: bool,
+    /// Whether weights and biases of batch norms decay.
+    #[serde(default = "yes")]
+    pub decay_norm: bool,
+    /// Steps over which the learning rate rises linearly to the schedule's.
+    #[serde(default)]
+    pub warmup_steps: u64,
+    /// Share of the target that is spread over all classes, as in `torch.nn.CrossEntropyLoss`.
+    #[serde(default)]
+    pub label_smoothing: f64,
+    /// Largest norm of all gradients together; longer ones are scaled down to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clip_grad_norm: Option<f64>,
+    /// Precision of the computation.
+    #[serde(default = "default_precision", with = "precision_name")]
+    pub precision: Precision,
+    /// Scale of the initial weights.
+    #[serde(default)]
+    pub init: Init,
+    /// Whether each residual block starts as its shortcut.
+    #[serde(default)]
+    pub zero_init_residual: bool,
+    /// Steps between evaluations on the dev set; every epoch if not set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eval_every: Option<u64>,
+    /// Steps between checkpoints; every epoch if not set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint_every: Option<u64>,
+    /// How the learning rate changes.
+    pub schedule: Schedule,
+    /// How long the run is.
+    pub length: Length,
+    /// Random changes to the training samples.
+    pub augment: Augment,
+    /// How the dataset is opened.
+    #[serde(default)]
+    pub open: OpenOptions,
+    /// The network.
+    pub architecture: Architecture,
+}
+
+/// How long a run is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Length {
+    /// Passes over the training set. The samples that do not fill the last batch of a pass sit it
+    /// out.
+    Epochs(u64),
+    /// Updates of the weights.
+    Steps(u64),
+}
+
+impl Length {
+    /// The number of steps.
+    pub fn steps(self, steps_per_epoch: u64) -> u64 {
+        match self {
+            Self::Epochs(epochs) => epochs.saturating_mul(steps_per_epoch),
+            Self::Steps(steps) => steps,
+        }
+    }
+}
+
+fn default_momentum() -> f64 {
+    0.9
+}
+
+fn default_weight_decay() -> f64 {
+    1e-4
+}
+
+fn default_precision() -> Precision {
+    Precision::F32
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Recipe {
+    /// What gives good results on this dataset, opened from `data` with these options, without
+    /// anything to be set:
+    ///
+    /// | dataset | batch | lr | weight decay | epochs |
+    /// |---|---|---|---|---|
+    /// | small images | 128 | 0.1 | 5e-4 | 30 |
+    /// | image folders | 32 | 0.025 | 1e-4 | 30 |
+    /// | vectors | 128 | 0.1 | 1e-4 | 100 |
+    ///
+    /// all with one cycle of the learning rate, momentum 0.9 and the dataset's own augmentation.
+    /// A batch is never more than a quarter of the training set.
+    pub fn new(
+        data: impl Into<String>,
+        open: OpenOptions,
+        dataset: &Dataset,
+        architecture: Architecture,
+    ) -> Self {
+        let (batch_size, lr, weight_decay, epochs) = match dataset.kind() {
+            Kind::SmallImages => (128, 0.1, 5e-4, 30),
+            Kind::ImageFolder => (32, 0.025, 1e-4, 30),
+            Kind::Vectors => (128, 0.1, 1e-4, 100),
+        };
+        let quarter = dataset.len(Split::Train) / 4;
+        Self {
+            data: data.into(),
+            seed: 0,
+            batch_size: batch_size.min(quarter.max(1)),
+            lr,
+            momentum: default_momentum(),
+            nesterov: false,
+            weight_decay,
+            decay_bias: true,
+            decay_norm: true,
+            warmup_steps: 0,
+            label_smoothing: 0.0,
+            clip_grad_norm: None,
+            precision: default_precision(),
+            init: Init::default(),
+            zero_init_residual: false,
+            eval_every: None,
+            checkpoint_every: None,
+            schedule: Schedule::OneCycle,
+            length: Length::Epochs(epochs),
+            augment: dataset.default_augment(),
+            open,
+            architecture,
+        }
+    }
+
+    /// Reads the TOML form.
+    ///
+    /// # Errors
+    /// A text that is not a recipe, with the line, or a value out of range.
+    pub fn from_toml(text: &str) -> Result<Self, TrainError> {
+        let recipe: Self = toml::from_str(text)?;
+        recipe.validate()?;
+        Ok(recipe)
+    }
+
+    /// The TOML form.
+    ///
+    /// # Errors
+    /// A value out of range.
+    pub fn to_toml(&self) -> Result<String, TrainError> {
+        self.validate()?;
+        Ok(toml::to_string(self).expect("a recipe in range has a TOML form"))
+    }
+
+    /// Reads a `config.toml`.
+    ///
+    /// # Errors
+    /// As [`from_toml`](Self::from_toml), or a file that can't be read.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self, TrainError> {
+        let path = path.as_ref();
+        let text = fs::read_to_string(path)
+            .map_err(|source| TrainError::Read { path: path.to_owned(), source })?;
+        Self::from_toml(&text)
+            .map_err(|source| TrainError::InFile { path: path.to_owned(), source: source.into() })
+    }
+
+    /// Writes a `config.toml`.
+    ///
+    /// # Errors
+    /// A value out of range, or a file that can't be written.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<(), TrainError> {
+        let text = self.to_toml()?;
+        Ok(write_whole(path, |file| file.write_all(text.as_bytes()))?)
+    }
+
+    /// Refuses values that make no sense.
+    ///
+    /// # Errors
+    /// Names the first such field, its value and what is expected.
+    pub fn validate(&self) -> Result<(), TrainError> {
+        let range = |field, value: f64, fine: bool, expected| match fine {
+            true => Ok(()),
+            false => Err(refused(field, value, expected)),
+        };
+        at_least_one("batch_size", self.batch_size as u64)?;
+        let (lr, momentum) = (self.lr, self.momentum);
+        range("lr", lr, lr > 0.0 && (lr as f32).is_finite(), "a number above 0")?;
+        range("momentum", momentum, (0.0..1.0).contains(&momentum), "0 or more and below 1")?;
+        if self.nesterov && momentum == 0.0 {
+            return Err(refused("momentum", 0, "above 0 with nesterov"));
+        }
+        let decay = self.weight_decay;
+        range("weight_decay", decay, decay >= 0.0 && decay.is_finite(), "0 or more")?;
+        let smoothing = self.label_smoothing;
+        range("label_smoothing", smoothing, (0.0..1.0).contains(&smoothing), "0 or more, below 1")?;
+        if let Some(norm) = self.clip_grad_norm {
+            range("clip_grad_norm", norm, norm > 0.0 && norm.is_finite(), "a number above 0")?;
+        }
+        if i64::try_from(self.seed).is_err() {
+            return Err(refused("seed", self.seed, "at most 9223372036854775807"));
+        }
+        let (Length::Epochs(length) | Length::Steps(length)) = self.length;
+        at_least_one("length", length)?;
+        self.eval_every.map_or(Ok(()), |steps| at_least_one("eval_every", steps))?;
+        self.checkpoint_every.map_or(Ok(()), |steps| at_least_one("checkpoint_every", steps))?;
+        self.validate_schedule()
+    }
+
+    fn validate_schedule(&self) -> Result<(), TrainError> {
+        match &self.schedule {
+            Schedule::OneCycle if self.warmup_steps > 0 => Err(refused(
+                "warmup_steps",
+                self.warmup_steps,
+                "0, as one-cycle warms up by itself",
+            )),
+            Schedule::Step { milestones, gamma } => {
+                if !milestones.is_sorted() {
+                    let got = format!("{milestones:?}");
+                    return Err(refused("schedule.step.milestones", got, "rising steps"));
+                }
+                match *gamma > 0.0 && gamma.is_finite() {
+                    true => Ok(()),
+                    false => Err(refused("schedule.step.gamma", gamma, "a number above 0")),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses a dataset that the network can't be trained on.
+    ///
+    /// # Errors
+    /// Another shape of the samples, another number of classes, or fewer training samples than a
+    /// batch has.
+    pub fn check_dataset(&self, dataset: &Dataset) -> Result<(), TrainError> {
+        let input = self.architecture.input();
+        let expected = [input.c, input.h, input.w];
+        let got = dataset.sample_shape();
+        let mismatch = |what, got: String, expected: String| {
+            let dataset = dataset.name().to_owned();
+            Err(TrainError::Dataset { dataset, what, got, expected })
+        };
+        if got != expected {
+            return mismatch("samples of shape", format!("{got:?}"), format!("{expected:?}"));
+        }
+        let (got, expected) = (dataset.classes().len(), self.architecture.classes());
+        if got != expected {
+            return mismatch("number of classes", got.to_string(), expected.to_string());
+        }
+        let (got, batch_size) = (dataset.len(Split::Train), self.batch_size);
+        if got < batch_size {
+            let expected = format!("at least {batch_size}, one batch");
+            return mismatch("number of training samples", got.to_string(), expected);
+        }
+        Ok(())
+    }
+
+    /// The learning rate of a step, counted from 0.
+    pub fn lr_at(&self, step: u64, total_steps: u64) -> f64 {
+        let warmup = crate::warmup_factor(step, self.warmup_steps);
+        self.lr * self.schedule.factor(step, total_steps) * warmup
+    }
+
+    /// The first field whose value differs, if any. The dataset may have moved: whether it is the
+    /// same one is told by its fingerprint.
+    pub(crate) fn first_difference(&self, other: &Self) -> Option<String> {
+        let fields = |recipe: &Self| {
+            let mut table = toml::Table::try_from(recipe).expect("a recipe has a TOML form");
+            table.remove("data");
+            table
+        };
+        let (ours, theirs) = (fields(self), fields(other));
+        let mut names = ours.keys().chain(theirs.keys());
+        names.find(|&name| ours.get(name) != theirs.get(name)).cloned()
+    }
+
+    pub(crate) fn init_options(&self) -> InitOptions {
+        let Self { init, zero_init_residual, seed, .. } = *self;
+        InitOptions { init, zero_init_residual, seed }
+    }
+}
+
+fn refused(field: &'static str, got: impl ToString, expected: &'static str) -> TrainError {
+    TrainError::Recipe { field, got: got.to_string(), expected }
+}
+
+fn at_least_one(field: &'static str, value: u64) -> Result<(), TrainError> {
+    match value {
+        0 => Err(refused(field, 0, "at least 1")),
+        _ => Ok(()),
+    }
+}
+
+/// A precision by its name, `f32`.
+mod precision_name {
+    use super::Precision;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(
+        p: &Precision,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(p)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<Precision, D::Error> {
+        String::deserialize(d)?.parse().map_err(Error::custom)
+    }
+}

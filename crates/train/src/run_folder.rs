@@ -1,0 +1,107 @@
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::path::{Path, PathBuf};
+
+use crate::TrainError;
+use crate::checkpoint::CheckpointFolder;
+use crate::error::write_error;
+
+/// What a run leaves in its folder, in the order in which it is removed when the run is overwritten:
+/// without `config.toml` there is nothing to resume.
+const FILES: [&str; 5] =
+    ["config.toml", "summary.json", "model.safetensors", "curves.svg", "metrics.jsonl"];
+const CHECKPOINTS: &str = "checkpoints";
+const LOCK: &str = ".lock";
+
+/// The folder of a run, locked against other processes as long as this lives.
+#[derive(Debug)]
+pub(crate) struct RunFolder {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl RunFolder {
+    /// Makes the folder for a new run; one that holds a run is refused, or with `overwrite` rid of
+    /// that run's files.
+    pub(crate) fn create(path: &Path, overwrite: bool) -> Result<Self, TrainError> {
+        fs::create_dir_all(path).map_err(|source| write_error(path, source))?;
+        let folder = Self::lock(path)?;
+        if overwrite {
+            folder.remove_run()?;
+        }
+        let checkpoints = folder.checkpoints().list()?;
+        let found = FILES.into_iter().find(|file| path.join(file).exists());
+        match found.or((!checkpoints.is_empty()).then_some(CHECKPOINTS)) {
+            Some(found) => Err(TrainError::RunExists { path: path.to_owned(), found }),
+            None => Ok(folder),
+        }
+    }
+
+    /// Opens the folder of a run that was started before.
+    pub(crate) fn open(path: &Path) -> Result<Self, TrainError> {
+        if !path.join("config.toml").exists() {
+            return Err(TrainError::NoRun { path: path.to_owned() });
+        }
+        let folder = Self::lock(path)?;
+        folder.remove_temporaries(path)?;
+        folder.remove_temporaries(&path.join(CHECKPOINTS))?;
+        Ok(folder)
+    }
+
+    /// The lock goes with the process, however that ends.
+    fn lock(path: &Path) -> Result<Self, TrainError> {
+        let lock_path = path.join(LOCK);
+        let lock = OpenOptions::new().create(true).append(true).open(&lock_path);
+        let lock = lock.map_err(|source| write_error(&lock_path, source))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Err(TryLockError::WouldBlock) => Err(TrainError::RunLocked { path: path.to_owned() }),
+            Err(TryLockError::Error(source)) => Err(write_error(&lock_path, source)),
+        }
+    }
+
+    fn remove_run(&self) -> Result<(), TrainError> {
+        for file in FILES {
+            remove_if_there(&self.path.join(file))?;
+        }
+        for (_, checkpoint) in self.checkpoints().list()? {
+            remove_if_there(&checkpoint)?;
+        }
+        self.remove_temporaries(&self.path)?;
+        self.remove_temporaries(&self.path.join(CHECKPOINTS))
+    }
+
+    /// Removes what a killed process left half-written: `.{file}.XXXXXX.tmp`.
+    fn remove_temporaries(&self, folder: &Path) -> Result<(), TrainError> {
+        let Ok(entries) = fs::read_dir(folder) else { return Ok(()) };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let name = name.to_string_lossy();
+            let ours = FILES.iter().any(|file| name.starts_with(&format!(".{file}.")))
+                || name.starts_with(".step-");
+            if ours && name.ends_with(".tmp") {
+                remove_if_there(&entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn file(&self, name: &'static str) -> PathBuf {
+        debug_assert!(FILES.contains(&name), "{name} is not removed with a run");
+        self.path.join(name)
+    }
+
+    pub(crate) fn checkpoints(&self) -> CheckpointFolder {
+        CheckpointFolder::new(self.path.join(CHECKPOINTS))
+    }
+}
+
+pub(crate) fn remove_if_there(path: &Path) -> Result<(), TrainError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(write_error(path, error)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,179 @@
+use std::ops::Range;
+
+use residua_engine::{Isa, Loss, Plan, PlanOptions, Sgd, cross_entropy, sgd_step};
+use residua_graph::{Graph, Role, Weights};
+
+use crate::{Recipe, TrainError};
+
+/// One update of the weights: forward, loss, backward, clipping, SGD. After the first one it takes
+/// no memory from the heap.
+#[derive(Debug)]
+pub struct TrainStep {
+    plan: Plan,
+    isa: Isa,
+    weights: Weights,
+    velocity: Vec<f32>,
+    grads: Vec<f32>,
+    logits: Vec<f32>,
+    losses: Vec<f32>,
+    grad_logits: Vec<f32>,
+    groups: Vec<ParameterGroup>,
+    momentum: f32,
+    nesterov: bool,
+    label_smoothing: f32,
+    clip_grad_norm: Option<f64>,
+}
+
+impl TrainStep {
+    /// Steps of the recipe's network from these weights, with all velocities 0.
+    ///
+    /// # Errors
+    /// A graph that the engine can't run.
+    ///
+    /// # Panics
+    /// If the weights are not of the graph's size.
+    pub fn new(
+        graph: &Graph,
+        weights: Weights,
+        recipe: &Recipe,
+        isa: Isa,
+    ) -> Result<Self, TrainError> {
+        assert_eq!(weights.params.len(), graph.num_parameters());
+        assert_eq!(weights.buffers.len(), graph.num_buffer_elements());
+        let precision = recipe.precision;
+        let options = PlanOptions { precision, isa, ..PlanOptions::train(recipe.batch_size)? };
+        let plan = Plan::new(graph, &options)?;
+        let num_logits = recipe.batch_size * recipe.architecture.classes();
+        Ok(Self {
+            plan,
+            isa,
+            velocity: vec![0.0; weights.params.len()],
+            grads: vec![0.0; weights.params.len()],
+            weights,
+            logits: vec![0.0; num_logits],
+            losses: vec![0.0; recipe.batch_size],
+            grad_logits: vec![0.0; num_logits],
+            groups: parameter_groups(graph, recipe),
+            momentum: recipe.momentum as f32,
+            nesterov: recipe.nesterov,
+            label_smoothing: recipe.label_smoothing as f32,
+            clip_grad_norm: recipe.clip_grad_norm,
+        })
+    }
+
+    /// Makes one step: `input` is NHWC, one batch; one label per sample. A loss that is not finite
+    /// leaves parameters and velocities as they were.
+    ///
+    /// # Panics
+    /// If the input or the labels are not one batch.
+    pub fn run(&mut self, input: &[f32], labels: &[u32], lr: f32) -> Loss {
+        assert_eq!(labels.len(), self.plan.batch_size());
+        self.plan.forward_train(&mut self.weights, input, &mut self.logits);
+        let loss = cross_entropy(
+            &self.logits,
+            labels,
+            self.plan.num_classes(),
+            self.label_smoothing,
+            &mut self.losses,
+            &mut self.grad_logits,
+        );
+        if !loss.mean.is_finite() {
+            return loss;
+        }
+        self.plan.backward(&self.weights, &self.grad_logits, &mut self.grads);
+        if let Some(max_norm) = self.clip_grad_norm {
+            clip_grad_norm(&mut self.grads, max_norm);
+        }
+        self.update(lr);
+        loss
+    }
+
+    fn update(&mut self, lr: f32) {
+        let (momentum, nesterov) = (self.momentum, self.nesterov);
+        for ParameterGroup { range, weight_decay } in &self.groups {
+            let sgd = Sgd { lr, momentum, nesterov, weight_decay: *weight_decay };
+            let params = &mut self.weights.params[range.clone()];
+            let velocity = &mut self.velocity[range.clone()];
+            sgd_step(self.isa, &sgd, params, &self.grads[range.clone()], velocity);
+        }
+    }
+
+    /// The weights as they are now.
+    pub fn weights(&self) -> &Weights {
+        &self.weights
+    }
+
+    /// What momentum has gathered, laid out like the parameters.
+    pub fn velocity(&self) -> &[f32] {
+        &self.velocity
+    }
+
+    /// The gradients of the last step, after clipping, laid out like the parameters.
+    pub fn grads(&self) -> &[f32] {
+        &self.grads
+    }
+
+    /// Goes on from other weights and velocities.
+    ///
+    /// # Panics
+    /// If they are not of the graph's size.
+    pub fn restore(&mut self, weights: Weights, velocity: Vec<f32>) {
+        assert_eq!(weights.params.len(), self.weights.params.len());
+        assert_eq!(weights.buffers.len(), self.weights.buffers.len());
+        assert_eq!(velocity.len(), self.velocity.len());
+        self.weights = weights;
+        self.velocity = velocity;
+    }
+
+    /// Whether the state could be trained on.
+    pub(crate) fn is_finite(&self) -> bool {
+        let Weights { params, buffers } = &self.weights;
+        [params, buffers, &self.velocity].iter().all(|values| values.iter().all(|v| v.is_finite()))
+    }
+}
+
+/// Neighbouring parameters with the same weight decay.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ParameterGroup {
+    /// Their place among all parameters.
+    pub range: Range<usize>,
+    /// Their weight decay.
+    pub weight_decay: f32,
+}
+
+/// Which parameters decay, as the recipe says.
+pub fn parameter_groups(graph: &Graph, recipe: &Recipe) -> Vec<ParameterGroup> {
+    let mut groups: Vec<ParameterGroup> = Vec::new();
+    for spec in graph.params() {
+        let decays = match spec.role {
+            Role::Bias => recipe.decay_bias,
+            Role::NormWeight | Role::NormBias => recipe.decay_norm,
+            _ => true,
+        };
+        let weight_decay = if decays { recipe.weight_decay as f32 } else { 0.0 };
+        match groups.last_mut() {
+            Some(last) if last.weight_decay == weight_decay => last.range.end = spec.range().end,
+            _ => groups.push(ParameterGroup { range: spec.range(), weight_decay }),
+        }
+    }
+    groups
+}
+
+/// Scales gradients down to a Euclidean norm of `max_norm` if theirs is larger, and gives the norm
+/// they had: `torch.nn.utils.clip_grad_norm_`. The sum is in f64 and in a fixed order.
+pub fn clip_grad_norm(grads: &mut [f32], max_norm: f64) -> f64 {
+    let (chunks, tail) = grads.as_chunks::<8>();
+    let mut lanes = [0.0_f64; 8];
+    for chunk in chunks {
+        for (lane, &grad) in lanes.iter_mut().zip(chunk) {
+            *lane += f64::from(grad) * f64::from(grad);
+        }
+    }
+    let rest: f64 = tail.iter().map(|&grad| f64::from(grad) * f64::from(grad)).sum();
+    let norm = (lanes.iter().sum::<f64>() + rest).sqrt();
+    let scale = max_norm / (norm + 1e-6);
+    if scale < 1.0 {
+        grads.iter_mut().for_each(|grad| *grad *= scale as f32);
+    }
+    norm
+}

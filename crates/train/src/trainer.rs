@@ -1,0 +1,160 @@
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use residua_data::Dataset;
+use residua_engine::{Isa, ThreadPool};
+
+use crate::checkpoint::Checkpoint;
+use crate::run_folder::{RunFolder, remove_if_there};
+use crate::session::Session;
+use crate::{Observer, Recipe, Summary, TrainError, Warning};
+
+/// What a run can be started with that does not change its result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RunOptions {
+    /// Threads that compute; one for each core if not set.
+    pub threads: Option<usize>,
+    /// Threads that decode and augment; one for each core if not set.
+    pub workers: Option<usize>,
+    /// The most that kernels may use; the best there is if not set. Only this one changes the last
+    /// bits of the result.
+    pub isa: Option<Isa>,
+}
+
+/// How a session of training ended.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Outcome {
+    /// The run is over.
+    Finished(Summary),
+    /// It was stopped, wrote a checkpoint and can be resumed.
+    Interrupted {
+        /// Steps made so far.
+        step: u64,
+    },
+}
+
+/// A run of training in a folder of its own, which it locks.
+///
+/// The folder holds `config.toml` (the [`Recipe`]), `metrics.jsonl`, `checkpoints/`, and at the end
+/// `model.safetensors`, `curves.svg` and `summary.json`. Every file is written whole; a run that is
+/// killed at any moment is resumed with [`Trainer::resume`] from its newest checkpoint and ends
+/// with the same bits in its model file as if nothing had happened.
+///
+/// ```no_run
+/// use std::sync::{Arc, atomic::AtomicBool};
+/// use residua_data::OpenOptions;
+/// use residua_resnet::{Architecture, Shape};
+/// use residua_train::{Recipe, RunOptions, Trainer};
+///
+/// let (source, open) = ("synthetic:shapes", OpenOptions::default());
+/// let dataset = Arc::new(residua_data::open(source, &open)?);
+/// let [c, h, w] = dataset.sample_shape();
+/// let input = Shape::image(c, h, w);
+/// let architecture = Architecture::named("resnet20", input, dataset.classes().len())?;
+/// let recipe = Recipe::new(source, open, &dataset, architecture);
+/// let trainer =
+///     Trainer::create("runs/shapes".as_ref(), false, recipe, dataset, RunOptions::default())?;
+/// trainer.run(&mut (), &AtomicBool::new(false))?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug)]
+pub struct Trainer {
+    pub(crate) folder: RunFolder,
+    pub(crate) recipe: Recipe,
+    pub(crate) dataset: Arc<Dataset>,
+    pub(crate) options: RunOptions,
+    pub(crate) resumed: Option<Checkpoint>,
+    pub(crate) last_checkpoint: Option<PathBuf>,
+    pub(crate) warnings: Vec<Warning>,
+}
+
+impl Trainer {
+    /// Starts a new run in `folder`, which is made if it is not there.
+    ///
+    /// # Errors
+    /// A recipe that makes no sense or does not fit the dataset; a folder that can't be written, is
+    /// in use, or holds a run, unless that is to be overwritten.
+    pub fn create(
+        folder: &Path,
+        overwrite: bool,
+        recipe: Recipe,
+        dataset: Arc<Dataset>,
+        options: RunOptions,
+    ) -> Result<Self, TrainError> {
+        recipe.validate()?;
+        recipe.check_dataset(&dataset)?;
+        let folder = RunFolder::create(folder, overwrite)?;
+        recipe.save(folder.file("config.toml"))?;
+        let (resumed, last_checkpoint, warnings) = (None, None, Vec::new());
+        Ok(Self { folder, recipe, dataset, options, resumed, last_checkpoint, warnings })
+    }
+
+    /// Goes on with the run in `folder` from its newest checkpoint that verifies, or from the start
+    /// if there is none. The dataset is the one that the folder's `config.toml` names.
+    ///
+    /// # Errors
+    /// A folder without a run or in use; a checkpoint of another recipe or other data.
+    pub fn resume(
+        folder: &Path,
+        dataset: Arc<Dataset>,
+        options: RunOptions,
+    ) -> Result<Self, TrainError> {
+        let folder = RunFolder::open(folder)?;
+        let recipe = Recipe::load(folder.file("config.toml"))?;
+        recipe.check_dataset(&dataset)?;
+        let found = folder.checkpoints().newest()?;
+        let mut warnings = Vec::new();
+        for (path, error) in found.damaged {
+            remove_if_there(&path)?;
+            warnings.push(Warning::DamagedCheckpoint { path, error });
+        }
+        let (last_checkpoint, resumed) = found.newest.unzip();
+        let trainer = Self { folder, recipe, dataset, options, resumed, last_checkpoint, warnings };
+        trainer.check_resumed()?;
+        Ok(trainer)
+    }
+
+    /// The recipe of the run.
+    pub fn recipe(&self) -> &Recipe {
+        &self.recipe
+    }
+
+    /// Refuses a checkpoint that this run can't have written.
+    fn check_resumed(&self) -> Result<(), TrainError> {
+        let (Some(checkpoint), Some(path)) = (&self.resumed, &self.last_checkpoint) else {
+            return Ok(());
+        };
+        let header = &checkpoint.header;
+        let other = |what, got: &str, expected: &str| {
+            let (got, expected) = (got.to_owned(), expected.to_owned());
+            Err(TrainError::OtherRun { path: path.clone(), what, got, expected })
+        };
+        if let Some(key) = self.recipe.first_difference(&header.recipe) {
+            return other("its recipe differs from config.toml in", &key, "the same");
+        }
+        if header.dataset_fingerprint != self.dataset.fingerprint() {
+            let (got, expected) = (&header.dataset_fingerprint, self.dataset.fingerprint());
+            return other("trained on data with fingerprint", got, expected);
+        }
+        match checkpoint.fits(&self.recipe.architecture.to_graph()?) {
+            true => Ok(()),
+            false => other("its tensors are of", "another size", "this network's"),
+        }
+    }
+
+    /// Trains to the end, or until `stop` is set: then it finishes the step, writes a checkpoint and
+    /// returns.
+    ///
+    /// # Errors
+    /// A loss that is not finite, which keeps the last good checkpoint; data that can't be read;
+    /// files that can't be written.
+    pub fn run(
+        self,
+        observer: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<Outcome, TrainError> {
+        let pool = ThreadPool::new(self.options.threads)?;
+        pool.install(|| Session::start(self, pool.num_threads(), observer, stop)?.run())
+    }
+}
