@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::failure::Outcome;
-use crate::{data, inspect};
+use crate::{data, eval, inspect, predict, train};
 
 /// Plain and residual networks: train them, measure them, look into them, use them
 ///
@@ -32,6 +32,9 @@ Environment:
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Train(Box<train::TrainArgs>),
+    Eval(eval::EvalArgs),
+    Predict(predict::PredictArgs),
     Inspect(inspect::InspectArgs),
     #[command(subcommand)]
     Data(data::DataCommand),
@@ -40,6 +43,9 @@ pub(crate) enum Command {
 impl Command {
     pub(crate) fn run(self) -> Result<Outcome> {
         match self {
+            Self::Train(args) => train::run(&args),
+            Self::Eval(args) => eval::run(&args),
+            Self::Predict(args) => predict::run(&args),
             Self::Inspect(args) => inspect::run(&args),
             Self::Data(command) => command.run(),
         }

@@ -1,11 +1,14 @@
 //! Arguments that several commands take, and their parsers.
 
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::str::FromStr;
 
+use anyhow::Result;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use residua_data::OpenOptions;
+use residua_engine::ThreadPool;
 use residua_graph::Shape;
 use residua_resnet::{ArchitectureOptions, Shortcut};
 
@@ -14,9 +17,8 @@ pub(crate) fn one_of<T>(words: &'static [&'static str]) -> impl TypedValueParser
 where
     T: FromStr<Err: fmt::Display> + Clone + Send + Sync + 'static,
 {
-    PossibleValuesParser::new(words).try_map(|word| {
-        word.parse::<T>().map_err(|error| std::io::Error::other(error.to_string()))
-    })
+    PossibleValuesParser::new(words)
+        .try_map(|word| word.parse::<T>().map_err(|error| std::io::Error::other(error.to_string())))
 }
 
 /// What a name leaves open about a network.
@@ -60,18 +62,46 @@ pub(crate) struct OpenArgs {
     /// Share that becomes the test set, where DATA has none [default: 0.1, or 0 beside a dev set]
     #[arg(long, value_name = "SHARE")]
     pub(crate) test_fraction: Option<f64>,
-    /// Height and width fed to the network [default: the images' own if small, else 224]
-    #[arg(long, value_name = "PIXELS")]
-    pub(crate) image_size: Option<usize>,
+    /// Decides which samples these are [default: 0]
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) split_seed: Option<u64>,
     /// Leave out images that can't be decoded, and count them
     #[arg(long)]
     pub(crate) skip_bad: bool,
 }
 
 impl OpenArgs {
-    pub(crate) fn options(&self, seed: u64) -> OpenOptions {
-        let Self { val_fraction, test_fraction, image_size, skip_bad } = *self;
-        OpenOptions { val_fraction, test_fraction, seed, skip_bad, image_size }
+    /// Changes what is set.
+    pub(crate) fn apply(&self, options: &mut OpenOptions) {
+        options.val_fraction = self.val_fraction.or(options.val_fraction);
+        options.test_fraction = self.test_fraction.or(options.test_fraction);
+        options.seed = self.split_seed.unwrap_or(options.seed);
+        options.skip_bad |= self.skip_bad;
+    }
+
+    pub(crate) fn options(&self) -> OpenOptions {
+        let mut options = OpenOptions::default();
+        self.apply(&mut options);
+        options
+    }
+}
+
+/// How much of the machine to take.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct ThreadArgs {
+    /// Threads that compute; the result is the same with any number [default: one for each core]
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) threads: Option<NonZeroUsize>,
+}
+
+impl ThreadArgs {
+    pub(crate) fn number(self) -> Option<usize> {
+        self.threads.map(NonZeroUsize::get)
+    }
+
+    /// Runs `f` on so many threads.
+    pub(crate) fn install<R: Send>(self, f: impl FnOnce() -> R + Send) -> Result<R> {
+        Ok(ThreadPool::new(self.number())?.install(f))
     }
 }
 

@@ -22,7 +22,7 @@ pub(crate) enum Outcome {
 const NO: u8 = 1;
 const FAILED: u8 = 2;
 /// 128 + SIGINT, as shells have it.
-const INTERRUPTED: u8 = 130;
+pub(crate) const INTERRUPTED: u8 = 130;
 
 /// An error, with a command or a flag that would help.
 #[derive(Debug)]

@@ -5,12 +5,10 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use clap::Args;
+use residua_data::{Preprocessing, Resize};
 use residua_format::{Model, Provenance};
 use residua_graph::Shape;
-use residua_resnet::{
-    Architecture, ArchitectureError, Block, Family, StemKind, Summary, summary,
-};
-use residua_data::{Preprocessing, Resize};
+use residua_resnet::{Architecture, ArchitectureError, Block, Family, StemKind, Summary, summary};
 use serde::Serialize;
 
 use crate::arguments::{self, ArchitectureArgs};
@@ -261,7 +259,7 @@ fn trained(model: &Trained<'_>) -> String {
 }
 
 /// `resized to 32x32; RGB; mean 0.491 0.482 0.447, std 0.247 0.243 0.262`
-pub(crate) fn preprocessing(p: &Preprocessing) -> String {
+fn preprocessing(p: &Preprocessing) -> String {
     let resize = match p.resize {
         Resize::None => format!("vectors of {}", p.channels),
         Resize::Exact => format!("resized to {}x{}", p.height, p.width),
@@ -274,12 +272,5 @@ pub(crate) fn preprocessing(p: &Preprocessing) -> String {
         (_, 1) => ", grey",
         (_, _) => ", RGB",
     };
-    format!("{resize}{channels}; mean {}, std {}", numbers(&p.mean), numbers(&p.std))
-}
-
-/// Four figures of each of the first few.
-pub(crate) fn numbers(values: &[f32]) -> String {
-    let shown = values.iter().take(6).map(|value| format!("{value:.4}"));
-    let more = if values.len() > 6 { " …" } else { "" };
-    shown.collect::<Vec<_>>().join(" ") + more
+    format!("{resize}{channels}; mean {}, std {}", table::figures(&p.mean), table::figures(&p.std))
 }

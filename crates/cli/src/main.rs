@@ -7,12 +7,17 @@
 mod args;
 mod arguments;
 mod data;
+mod eval;
 mod failure;
 mod inspect;
+mod interrupt;
 mod model_file;
 mod output;
+mod picture;
+mod predict;
 mod progress;
 mod table;
+mod train;
 
 use clap::Parser;
 use std::process::ExitCode;

@@ -1,14 +1,15 @@
 //! Tables and numbers for people.
 
-use comfy_table::{Cell, CellAlignment, Table, TableComponent, presets};
+use comfy_table::{CellAlignment, LineStyle, Table, TableStyle};
+
+const STYLE: TableStyle =
+    TableStyle::new().header_separator(LineStyle::none().fill('─').junction('─'));
 
 /// A table: a rule under the header, nothing else. Columns whose header starts with `>` are
 /// aligned to the right.
 pub(crate) fn new<'a>(header: impl IntoIterator<Item = &'a str>) -> Table {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING);
-    table.set_style(TableComponent::HeaderLines, '─');
-    table.set_style(TableComponent::MiddleHeaderIntersections, '─');
+    table.load_style(STYLE);
     let header: Vec<&str> = header.into_iter().collect();
     table.set_header(header.iter().map(|text| text.trim_start_matches('>')));
     for (i, text) in header.iter().enumerate() {
@@ -26,9 +27,12 @@ pub(crate) fn text(table: &Table) -> String {
     table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
 }
 
-/// A cell for a number.
-pub(crate) fn right(text: impl ToString) -> Cell {
-    Cell::new(text).set_alignment(CellAlignment::Right)
+/// Four decimals of each of the first few.
+pub(crate) fn figures(values: &[f32]) -> String {
+    const NUM_SHOWN: usize = 6;
+    let shown = values.iter().take(NUM_SHOWN).map(|value| format!("{value:.4}"));
+    let more = if values.len() > NUM_SHOWN { " …" } else { "" };
+    shown.collect::<Vec<_>>().join(" ") + more
 }
 
 /// `25,557,032`
@@ -76,6 +80,11 @@ pub(crate) fn duration(seconds: f64) -> String {
         0 => format!("{minutes} min {seconds:02} s"),
         _ => format!("{hours} h {minutes:02} min"),
     }
+}
+
+/// `12.34 %`
+pub(crate) fn percent(value: f64) -> String {
+    format!("{value:.2} %")
 }
 
 /// `1 image`, `20 images`

@@ -2,128 +2,87 @@
 
 use anyhow::Result;
 use clap::Args;
-use residua_data::{Augment, BadSample, Dataset, Kind, Preprocessing, Split};
-use serde::Serialize;
+use residua_data::{Kind, Report};
 
-use crate::arguments::OpenArgs;
+use super::SourceArgs;
 use crate::failure::Outcome;
-use crate::{inspect, output, progress, table};
+use crate::{output, table};
 
 /// Show the splits, class counts, sizes and channel statistics of a dataset
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct InfoArgs {
-    /// Archive, folder, file or synthetic set; `residua --help` lists them
-    #[arg(value_name = "DATA")]
-    data: String,
+    #[command(flatten)]
+    source: SourceArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
-    /// Decides which samples form the dev and test sets, where DATA has none
-    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
-    seed: u64,
-    #[command(flatten)]
-    open: OpenArgs,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   residua data info cifar-10-binary.tar.gz
   residua data info photographs/ --val-fraction 0.2
-  residua data info synthetic:shapes?train=5000 --json";
+  residua data info 'synthetic:shapes?train=5000' --json";
 
 pub(crate) fn run(args: &InfoArgs) -> Result<Outcome> {
-    let dataset = progress::open(&args.data, &args.open.options(args.seed))?;
-    let info = Info::new(&dataset);
-    match args.json {
-        true => output::json(&info)?,
-        false => output::line(info.text(&dataset))?,
+    let report = args.source.check()?;
+    if args.json {
+        output::json(&report)?;
+        return Ok(Outcome::Done);
+    }
+    output::line(text(&report))?;
+    if !report.findings.is_empty() {
+        output::note(format_args!("`residua data check {}` tells more", args.source.data));
     }
     Ok(Outcome::Done)
 }
 
-/// A dataset for machines.
-#[derive(Serialize)]
-struct Info<'a> {
-    name: &'a str,
-    kind: Kind,
-    sample_shape: [usize; 3],
-    classes: Vec<Class<'a>>,
-    samples: Counts,
-    preprocessing: &'a Preprocessing,
-    default_augment: Augment,
-    skipped: &'a [BadSample],
-    fingerprint: &'a str,
-}
-
-#[derive(Serialize)]
-struct Class<'a> {
-    name: &'a str,
-    #[serde(flatten)]
-    samples: Counts,
-}
-
-#[derive(Serialize)]
-struct Counts {
-    train: usize,
-    dev: usize,
-    test: usize,
-}
-
-impl Counts {
-    fn new(count: impl Fn(Split) -> usize) -> Self {
-        Self { train: count(Split::Train), dev: count(Split::Dev), test: count(Split::Test) }
+/// What a dataset holds, and how often there is something to tell about it.
+pub(super) fn text(report: &Report) -> String {
+    let [c, h, w] = report.sample_shape;
+    let fed = match report.kind {
+        Kind::Vectors => format!("{c} features"),
+        Kind::SmallImages | Kind::ImageFolder => format!("fed to the network as {c}x{h}x{w}"),
+    };
+    let mut text = format!("{}: {}, {fed}\n\n", report.name, report.kind);
+    text += &table::text(&counts(report));
+    text += "\n";
+    let mut line = |what: &str, value: String| text += &format!("{what:<14} {value}\n");
+    if let (Some(width), Some(height)) = (report.image_width, report.image_height) {
+        line("image width", width.to_string());
+        line("image height", height.to_string());
     }
+    line("mean", table::figures(&report.mean));
+    line("std", table::figures(&report.std));
+    line("fingerprint", report.fingerprint.clone());
+    if report.ignored_files > 0 {
+        line("left out", table::count(report.ignored_files, "file") + " that are no images");
+    }
+    let findings = report.issue_counts();
+    let findings =
+        findings.iter().map(|(issue, n)| format!("{} {issue}", table::grouped(*n as u64)));
+    line(
+        "findings",
+        match findings.len() {
+            0 => "none".to_owned(),
+            _ => findings.collect::<Vec<_>>().join(", "),
+        },
+    );
+    text.trim_end().to_owned()
 }
 
-impl<'a> Info<'a> {
-    fn new(dataset: &'a Dataset) -> Self {
-        let counts = Split::ALL.map(|split| dataset.class_counts(split));
-        let of_class = |(i, name): (usize, &'a String)| Class {
-            name,
-            samples: Counts::new(|split| counts[split as usize][i]),
-        };
-        Self {
-            name: dataset.name(),
-            kind: dataset.kind(),
-            sample_shape: dataset.sample_shape(),
-            classes: dataset.classes().iter().enumerate().map(of_class).collect(),
-            samples: Counts::new(|split| dataset.len(split)),
-            preprocessing: dataset.preprocessing(),
-            default_augment: dataset.default_augment(),
-            skipped: dataset.skipped(),
-            fingerprint: dataset.fingerprint(),
-        }
+/// Samples of each class in each split.
+fn counts(report: &Report) -> comfy_table::Table {
+    let splits = report.splits.iter().map(|split| format!(">{}", split.split));
+    let header: Vec<String> = std::iter::once("Class".to_owned()).chain(splits).collect();
+    let mut rows = table::new(header.iter().map(String::as_str));
+    let number = |count: usize| table::grouped(count as u64);
+    for (i, class) in report.classes.iter().enumerate() {
+        let counts = report.splits.iter().map(|split| number(split.class_counts[i]));
+        rows.add_row(std::iter::once(class.clone()).chain(counts));
     }
-
-    fn text(&self, dataset: &Dataset) -> String {
-        let mut rows = table::new(["Class", ">train", ">dev", ">test"]);
-        for Class { name, samples } in &self.classes {
-            rows.add_row(row(name, samples));
-        }
-        rows.add_row(row("all", &self.samples));
-        let [c, h, w] = self.sample_shape;
-        let fed = match self.kind {
-            Kind::Vectors => format!("vectors of {c}"),
-            Kind::SmallImages | Kind::ImageFolder => format!("{c}x{h}x{w}"),
-        };
-        let classes = table::count(self.classes.len(), "class");
-        let mut text = format!("{}: {}, {fed}, {classes}\n\n", self.name, self.kind);
-        text += &table::text(&rows);
-        text += "\n";
-        let mut line = |what: &str, value: &str| text += &format!("{what:<14} {value}\n");
-        line("mean", &inspect::numbers(&self.preprocessing.mean));
-        line("std", &inspect::numbers(&self.preprocessing.std));
-        line("augmentation", &dataset.default_augment().to_string());
-        if !self.skipped.is_empty() {
-            line("left out", &table::count(self.skipped.len(), "bad image"));
-        }
-        line("fingerprint", self.fingerprint);
-        text.trim_end().to_owned()
-    }
-}
-
-fn row(name: &str, counts: &Counts) -> [String; 4] {
-    let number = |count| table::grouped(count as u64);
-    [name.to_owned(), number(counts.train), number(counts.dev), number(counts.test)]
+    let totals = report.splits.iter().map(|split| number(split.samples));
+    rows.add_row(std::iter::once("all".to_owned()).chain(totals));
+    rows
 }
