@@ -104,9 +104,9 @@ pub(crate) fn folder_inside(folder: &Path) -> Option<PathBuf> {
 }
 
 fn wanted_names() -> impl Iterator<Item = &'static str> {
-    [CIFAR_10, CIFAR_100].into_iter().flat_map(|layout| {
-        layout.train.iter().copied().chain([layout.test, layout.class_names])
-    })
+    [CIFAR_10, CIFAR_100]
+        .into_iter()
+        .flat_map(|layout| layout.train.iter().copied().chain([layout.test, layout.class_names]))
 }
 
 fn read_members(reader: impl Read, path: &Path) -> Result<Members, DataError> {

@@ -78,10 +78,8 @@ impl Columns {
         if len < 2 {
             return Err(format!("{len} column, expected features and a label"));
         }
-        let is_header = first
-            .iter()
-            .take(len - 1)
-            .any(|cell| !cell.is_empty() && cell.parse::<f32>().is_err());
+        let is_header =
+            first.iter().take(len - 1).any(|cell| !cell.is_empty() && cell.parse::<f32>().is_err());
         if !is_header {
             return Ok(Self { len, label: len - 1, names: None });
         }
@@ -89,9 +87,8 @@ impl Columns {
         if let Some(column) = first.iter().position(str::is_empty) {
             return Err(format!("column {} has no name in the header", column + 1));
         }
-        let named: Vec<_> = (0..len)
-            .filter(|&i| LABEL_NAMES.contains(&first[i].to_lowercase().as_str()))
-            .collect();
+        let named: Vec<_> =
+            (0..len).filter(|&i| LABEL_NAMES.contains(&first[i].to_lowercase().as_str())).collect();
         if let [one, other, ..] = named[..] {
             let [one, other] = [&first[one], &first[other]];
             return Err(format!("columns `{one}` and `{other}` could both be the label"));

@@ -111,8 +111,7 @@ impl TrainLoader {
         let input_len = pipeline.input_len();
         let write = move |slot: Slot<'_>| {
             let epoch = slot.step / steps_per_epoch;
-            let position =
-                (slot.step % steps_per_epoch) * batch_size as u64 + slot.position as u64;
+            let position = (slot.step % steps_per_epoch) * batch_size as u64 + slot.position as u64;
             let rng = stream(seed, Purpose::Augmentation, epoch, position);
             *slot.label = pipeline.dataset.labels[slot.index as usize];
             pipeline.write(slot.index as usize, Some((augment, rng)), slot.input)

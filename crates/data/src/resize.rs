@@ -82,8 +82,7 @@ fn resample(
     let failed = |e: &dyn std::fmt::Display| DataError::invalid("resize", e.to_string());
     let pixel_type = if picture.channels == 1 { PixelType::U8 } else { PixelType::U8x3 };
     let (width, height) = (picture.width as u32, picture.height as u32);
-    let source =
-        ImageRef::new(width, height, picture.data, pixel_type).map_err(|e| failed(&e))?;
+    let source = ImageRef::new(width, height, picture.data, pixel_type).map_err(|e| failed(&e))?;
     let mut target = Image::from_slice_u8(shape.width as u32, shape.height as u32, out, pixel_type)
         .map_err(|e| failed(&e))?;
     let options = ResizeOptions::new()

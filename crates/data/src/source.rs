@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::{Found, Samples};
-use crate::statistics::{ChannelHistogram, vector_mean_std};
 use crate::split::{self, Splits};
+use crate::statistics::{ChannelHistogram, vector_mean_std};
 use crate::{Augment, DataError, Dataset, Preprocessing, Resize};
 use crate::{cifar, idx, image_folder, synthetic, vectors};
 

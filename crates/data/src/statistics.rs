@@ -61,16 +61,11 @@ impl ChannelHistogram {
 }
 
 /// Per feature of the given rows of an array `[sample, feature]`.
-pub(crate) fn vector_mean_std(
-    width: usize,
-    data: &[f32],
-    indices: &[u32],
-) -> (Vec<f32>, Vec<f32>) {
+pub(crate) fn vector_mean_std(width: usize, data: &[f32], indices: &[u32]) -> (Vec<f32>, Vec<f32>) {
     (0..width)
         .into_par_iter()
         .map(|feature| {
-            let values =
-                || indices.iter().map(|&i| f64::from(data[i as usize * width + feature]));
+            let values = || indices.iter().map(|&i| f64::from(data[i as usize * width + feature]));
             // Two passes: the features may be far from zero.
             let mean = values().sum::<f64>() / indices.len() as f64;
             let centred = values().map(|x| (x - mean).powi(2)).sum::<f64>();

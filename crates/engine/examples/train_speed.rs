@@ -12,8 +12,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut number = |default: usize| args.next().map_or(Ok(default), |arg| arg.parse());
     let (batch, steps, threads) = (number(128)?, number(14)?, number(2)?);
     let imagenet = ["resnet18", "resnet34", "resnet50", "resnet101", "resnet152"];
-    let (size, classes) =
-        if imagenet.contains(&model.as_str()) { (224, 1000) } else { (32, 10) };
+    let (size, classes) = if imagenet.contains(&model.as_str()) { (224, 1000) } else { (32, 10) };
     let shape = Shape::image(3, size, size);
     let architecture = Architecture::named(&model, shape, classes)?;
     let graph = architecture.to_graph()?;

@@ -80,7 +80,8 @@ impl Conv2dProblem {
     /// Checks that the sizes describe a convolution.
     ///
     /// # Errors
-    /// A zero size, or a kernel larger than its padded input.
+    /// A zero size, a kernel larger than its padded input, or so many multiply-adds that their
+    /// count, and with it an index, could overflow.
     pub fn validate(self) -> Result<Self, ProblemError> {
         let error = |reason: String| ProblemError { descriptor: self.to_string(), reason };
         let sizes = [
@@ -99,14 +100,26 @@ impl Conv2dProblem {
         for (axis, kernel, input, padding) in
             [("h", self.kh, self.ih, self.ph), ("w", self.kw, self.iw, self.pw)]
         {
-            if kernel > input + 2 * padding {
+            let padded = padding.saturating_mul(2).saturating_add(input);
+            if kernel > padded {
                 return Err(error(format!(
-                    "k{axis} is {kernel}, expected at most the padded input's {}",
-                    input + 2 * padding
+                    "k{axis} is {kernel}, expected at most the padded input's {padded}"
                 )));
             }
         }
+        self.check_products().ok_or_else(|| error("sizes are too large".to_owned()))?;
         Ok(self)
+    }
+}
+
+impl Conv2dProblem {
+    /// None if a product of sizes that something is counted or indexed with overflows.
+    fn check_products(&self) -> Option<()> {
+        let padded_h = self.ph.checked_mul(2)?.checked_add(self.ih)?;
+        let padded_w = self.pw.checked_mul(2)?.checked_add(self.iw)?;
+        let pixels = self.n.max(1).checked_mul(padded_h)?.checked_mul(padded_w)?;
+        let taps = self.kh.checked_mul(self.kw)?;
+        pixels.checked_mul(self.ic)?.checked_mul(self.oc)?.checked_mul(taps).map(|_| ())
     }
 }
 
@@ -147,7 +160,9 @@ impl FromStr for Conv2dProblem {
             if !known.contains(&name) {
                 return Err(error(format!("`{name}` is unknown, expected one of {known:?}")));
             }
-            sizes.insert(name, size);
+            if sizes.insert(name, size).is_some() {
+                return Err(error(format!("`{name}` is given twice")));
+            }
             rest = tail;
         }
         let required = |name: &str| {
@@ -258,5 +273,79 @@ impl ZeroPadProblem {
     /// Elements of the output, all samples.
     pub const fn output_len(&self) -> usize {
         self.n * self.oh() * self.ow() * self.oc()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STEM: Conv2dProblem = Conv2dProblem {
+        n: 2,
+        ic: 3,
+        ih: 224,
+        iw: 200,
+        oc: 64,
+        kh: 7,
+        kw: 5,
+        sh: 2,
+        sw: 1,
+        ph: 3,
+        pw: 2,
+    };
+
+    #[test]
+    fn sizes_follow_from_each_other() {
+        assert_eq!((STEM.oh(), STEM.ow()), (112, 200));
+        assert_eq!(STEM.input_len(), 2 * 224 * 200 * 3);
+        assert_eq!(STEM.output_len(), 2 * 112 * 200 * 64);
+        assert_eq!(STEM.weight_len(), 64 * 3 * 7 * 5);
+        assert_eq!(STEM.macs(), 2 * 112 * 200 * 64 * 3 * 7 * 5);
+        assert_eq!(STEM.with_n(5).input_len(), 5 * 224 * 200 * 3);
+        let pool = MaxPoolProblem { n: 2, c: 5, ih: 7, iw: 8, k: 3, s: 2, p: 1 };
+        assert_eq!((pool.oh(), pool.ow()), (4, 4));
+        assert_eq!((pool.input_len(), pool.output_len()), (2 * 7 * 8 * 5, 2 * 4 * 4 * 5));
+        let (pad_before, pad_after) = (1, 2);
+        let pad = ZeroPadProblem { n: 2, ic: 4, ih: 5, iw: 6, stride: 2, pad_before, pad_after };
+        assert_eq!((pad.oc(), pad.oh(), pad.ow()), (7, 3, 3));
+        assert_eq!((pad.input_len(), pad.output_len()), (2 * 5 * 6 * 4, 2 * 3 * 3 * 7));
+    }
+
+    #[test]
+    fn descriptors_are_read_back() {
+        for (descriptor, full) in [
+            ("n128ic16ih32oc16kh3sh1ph1", "n128ic16ih32oc16kh3sh1ph1"),
+            ("n2ic3ih224iw200oc64kh7kw5sh2sw1ph3pw2", "n2ic3ih224iw200oc64kh7kw5sh2sw1ph3pw2"),
+            ("ic16ih8oc32kh1", "n1ic16ih8oc32kh1sh1ph0"),
+            ("kh3kw3oc4ih5iw5ic2n0", "n0ic2ih5oc4kh3sh1ph0"),
+        ] {
+            let problem: Conv2dProblem = descriptor.parse().unwrap();
+            assert_eq!(problem.to_string(), full);
+            assert_eq!(full.parse(), Ok(problem));
+        }
+        assert_eq!(STEM.to_string().parse(), Ok(STEM));
+    }
+
+    #[test]
+    fn what_is_no_convolution_is_refused() {
+        for (descriptor, reason) in [
+            ("", "`ih` is missing"),
+            ("ih5kh3oc2", "`ic` is missing"),
+            ("ic1ih5oc2kh3dh2", "`dh` is unknown"),
+            ("ic1ih5oc2kh3ic2", "`ic` is given twice"),
+            ("ic1ih5oc2kh", "`kh` has size ``, expected a number"),
+            ("7", "`` is unknown"),
+            ("ic1ih99999999999999999999oc2kh3", "`ih` has size `99999999999999999999`"),
+            ("ic0ih5oc2kh3", "ic is 0, expected at least 1"),
+            ("ic1ih5oc2kh3sh2sw0", "sw is 0, expected at least 1"),
+            ("ic1ih5oc2kh8ph1", "kh is 8, expected at most the padded input's 7"),
+            ("ic1ih5iw2oc2kh3", "kw is 3, expected at most the padded input's 2"),
+            ("ic1ih5oc2kh3ph9223372036854775807", "sizes are too large"),
+            ("n4000000ic4000000ih4000000oc2kh3", "sizes are too large"),
+        ] {
+            let message = descriptor.parse::<Conv2dProblem>().unwrap_err().to_string();
+            assert!(message.contains(reason), "{descriptor}: {message}");
+            assert!(message.starts_with("convolution `"), "{message}");
+        }
     }
 }

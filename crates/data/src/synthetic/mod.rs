@@ -117,8 +117,7 @@ impl<'a> Query<'a> {
     }
 
     fn counts(&mut self, [train, dev, test]: [usize; 3]) -> Result<[usize; 3], DataError> {
-        let counts =
-            [self.take("train", train)?, self.take("dev", dev)?, self.take("test", test)?];
+        let counts = [self.take("train", train)?, self.take("dev", dev)?, self.take("test", test)?];
         for (split, count) in Split::ALL.into_iter().zip(counts) {
             if count > MAX_SAMPLES {
                 let expected = format!("at most {MAX_SAMPLES}");

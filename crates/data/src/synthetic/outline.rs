@@ -59,9 +59,7 @@ fn cross() -> Vec<[f32; 2]> {
     const HALF: f32 = 0.3;
     // One arm's three corners, turned by quarters.
     let arm = [[-HALF, -ARM], [HALF, -ARM], [HALF, -HALF]];
-    let quarter = |[x, y]: [f32; 2], times: usize| {
-        (0..times).fold([x, y], |[x, y], _| [-y, x])
-    };
+    let quarter = |[x, y]: [f32; 2], times: usize| (0..times).fold([x, y], |[x, y], _| [-y, x]);
     (0..4).flat_map(|times| arm.map(|corner| quarter(corner, times))).collect()
 }
 
@@ -75,7 +73,8 @@ fn heart() -> Vec<[f32; 2]> {
     let half: Vec<_> = (0..=STEPS)
         .map(|i| {
             let t = TAU / 2.0 * i as f64 / STEPS as f64;
-            let y = 13.0 * t.cos() - 5.0 * (2.0 * t).cos() - 2.0 * (3.0 * t).cos() - (4.0 * t).cos();
+            let y =
+                13.0 * t.cos() - 5.0 * (2.0 * t).cos() - 2.0 * (3.0 * t).cos() - (4.0 * t).cos();
             [(t.sin().powi(3)) as f32, (-(y + 2.5) / 15.5) as f32]
         })
         .collect();

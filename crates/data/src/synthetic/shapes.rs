@@ -64,8 +64,7 @@ fn paint_background(canvas: &mut Canvas, ground: Colour, rng: &mut ChaCha8Rng) {
         1 => canvas.paint(other, |x, y| 0.5 + (ux * (x - 16.0) + uy * (y - 16.0)) / 40.0),
         2 => canvas.paint(other, |x, y| stripe((ux * x + uy * y) / period)),
         3 => canvas.paint(other, |x, y| {
-            let (a, b) =
-                (stripe((ux * x + uy * y) / period), stripe((ux * y - uy * x) / period));
+            let (a, b) = (stripe((ux * x + uy * y) / period), stripe((ux * y - uy * x) / period));
             a + b - 2.0 * a * b
         }),
         _ => {
@@ -142,11 +141,7 @@ impl Canvas {
     }
 
     /// Blends each pixel with a colour as far as it is covered at its centre.
-    fn paint_with(
-        &mut self,
-        colour: impl Fn(f32, f32) -> Colour,
-        cover: impl Fn(f32, f32) -> f32,
-    ) {
+    fn paint_with(&mut self, colour: impl Fn(f32, f32) -> Colour, cover: impl Fn(f32, f32) -> f32) {
         for (y, row) in self.0.iter_mut().enumerate() {
             for (x, pixel) in row.iter_mut().enumerate() {
                 let (x, y) = (x as f32 + 0.5, y as f32 + 0.5);

@@ -24,8 +24,15 @@ fn channel_padding(p: &Conv2dProblem, lanes: usize) -> Padding {
     }
 }
 
+/// Samples taken at once: as many as fit the runs of one tile call and weigh no more than the
+/// gradient, which is read and written for each call.
+fn samples_at_once(p: &Conv2dProblem) -> usize {
+    input_padding(p).samples_at_once(p.weight_len()).min(MAX_RUNS / p.oh()).max(1)
+}
+
 pub(super) fn scratch_len(p: &Conv2dProblem, lanes: usize) -> usize {
-    input_padding(p).scratch_len() + channel_padding(p, lanes).scratch_len()
+    let few = samples_at_once(p);
+    input_padding(p).scratch_len(few) + channel_padding(p, lanes).scratch_len(few)
 }
 
 /// Adds the gradient over all samples to `packed_grad`.
@@ -38,30 +45,22 @@ pub(super) fn run(
     packed_grad: &mut [f32],
 ) {
     let (padding, channels) = (input_padding(p), channel_padding(p, packing.lanes));
-    let samples = input.chunks_exact(p.ih * p.iw * p.ic);
-    for (input, grad_output) in samples.zip(grad_output.chunks_exact(p.oh() * p.ow() * p.oc)) {
-        scratch::with(scratch_len(p, packing.lanes), |scratch| {
-            let (padded, widened) = scratch.split_at_mut(padding.scratch_len());
-            let x = if padding.is_none() {
-                input
-            } else {
-                padding.copy(input, padded);
-                padded
-            };
-            let w = if channels.is_none() {
-                grad_output
-            } else {
-                channels.copy(grad_output, widened);
-                widened
-            };
-            for rows in split(p.oh(), MAX_RUNS) {
+    let few = samples_at_once(p);
+    scratch::with(scratch_len(p, packing.lanes), |scratch| {
+        let (padded, widened) = scratch.split_at_mut(padding.scratch_len(few));
+        let inputs = input.chunks(few * p.ih * p.iw * p.ic);
+        for (input, grad_output) in inputs.zip(grad_output.chunks(few * p.oh() * p.ow() * p.oc)) {
+            let x = padding.pad(input, padded);
+            let w = channels.pad(grad_output, widened);
+            let num_rows = x.len() / padding.len() * p.oh();
+            for rows in split(num_rows, MAX_RUNS) {
                 add_rows(isa, p, packing, rows, x, w, packed_grad);
             }
-        });
-    }
+        }
+    });
 }
 
-/// Adds the gradient over `num_rows` rows of output pixels of one sample.
+/// Adds the gradient over `num_rows` rows of output pixels, counted through all samples.
 fn add_rows(
     isa: Isa,
     p: &Conv2dProblem,
@@ -76,11 +75,13 @@ fn add_rows(
     let w_stride = p.oc.next_multiple_of(packing.lanes);
     let mut runs = [Run { x: 0, w: 0, len: p.ow() }; MAX_RUNS];
     for (i, run) in runs[..num_rows].iter_mut().enumerate() {
-        run.x = (first_row + i) * p.sh * row_len;
+        let (sample, row) = ((first_row + i) / p.oh(), (first_row + i) % p.oh());
+        run.x = sample * padding.len() + row * p.sh * row_len;
         run.w = (first_row + i) * p.ow() * w_stride;
     }
-    assert_eq!(x.len(), padding.len());
-    assert_eq!(w.len(), p.oh() * p.ow() * w_stride);
+    let num_samples = (first_row + num_rows).div_ceil(p.oh());
+    assert!(x.len() >= num_samples * padding.len());
+    assert!(w.len() >= num_samples * p.oh() * p.ow() * w_stride);
     assert_eq!(packed_grad.len(), packing.len());
     assert_eq!(packing.num_rows, p.kh * p.kw * p.ic);
     let tiles = Tiles::of(isa, ALONG_M);
@@ -100,9 +101,9 @@ fn add_rows(
                     num_cols: width,
                     start: Start::Output,
                 };
-                // SAFETY: a window of the last output pixel ends with the padded sample, whose
-                // length is asserted above, and this tile's rows `m..m + len` lie in such a window.
-                // `w` has `w_stride`, whole vectors, for each pixel. The packed gradient has `width`
+                // SAFETY: a window of a sample's last output pixel ends with the padded sample, of
+                // which there are enough as asserted above, and this tile's rows `m..m + len` lie in
+                // such a window. `w` has `w_stride`, whole vectors, for each pixel. The packed gradient has `width`
                 // columns for each of its rows. `Tiles::of` gave a tile of the instruction set
                 // asked for, which kernels are registered for only where the machine has it.
                 unsafe { tiles.get(len, block.num_vectors)(&call) }

@@ -35,7 +35,7 @@ impl Direct {
 
 /// A 1×1 convolution without stride or padding doesn't know where rows and samples end.
 fn flattened(p: &Conv2dProblem) -> Conv2dProblem {
-    if (p.kh, p.kw, p.sh, p.sw, p.ph, p.pw) == (1, 1, 1, 1, 0, 0) {
+    if p.n > 0 && (p.kh, p.kw, p.sh, p.sw, p.ph, p.pw) == (1, 1, 1, 1, 0, 0) {
         Conv2dProblem { n: 1, ih: 1, iw: p.n * p.ih * p.iw, ..*p }
     } else {
         *p
@@ -158,8 +158,9 @@ impl Conv2dKernel for Direct {
 
     fn scratch_len(&self, p: &Conv2dProblem) -> usize {
         let p = &flattened(p);
-        let data = input_padding(p).scratch_len().max(grad_output_padding(p).scratch_len());
-        data.max(backward_weight::scratch_len(p, self.lanes()))
+        let data = [input_padding(p), grad_output_padding(p)]
+            .map(|padding| padding.scratch_len(padding.samples_at_once(p.weight_len())));
+        data[0].max(data[1]).max(backward_weight::scratch_len(p, self.lanes()))
     }
 
     fn packed_weight_len(&self, p: &Conv2dProblem) -> usize {
@@ -218,6 +219,9 @@ impl Conv2dKernel for Direct {
         let padding = input_padding(p);
         let row_len = padding.padded_w * p.ic;
         let grid = Grid {
+            num_samples: 0,
+            x_sample_stride: padding.len(),
+            out_sample_stride: p.oh() * p.ow() * p.oc,
             num_rows: p.oh(),
             num_cols: p.ow(),
             x_row_stride: p.sh * row_len,
@@ -229,12 +233,11 @@ impl Conv2dKernel for Direct {
             window_stride: row_len,
         };
         let packing = self.forward_packing(p);
-        let samples = input.chunks_exact(p.ih * p.iw * p.ic);
-        for (input, output) in samples.zip(output.chunks_exact_mut(p.oh() * p.ow() * p.oc)) {
-            with_padded(&padding, input, |x| {
-                grid.run(self.isa, &packing, start, x, packed, output);
-            });
-        }
+        let (input_len, output_len) = (p.ih * p.iw * p.ic, p.oh() * p.ow() * p.oc);
+        for_each_few(&padding, p, (input, input_len), (output, output_len), |x, output| {
+            let grid = Grid { num_samples: output.len() / output_len, ..grid };
+            grid.run(self.isa, &packing, start, x, packed, output);
+        });
     }
 
     fn backward_data(
@@ -251,20 +254,17 @@ impl Conv2dKernel for Direct {
         let p = &flattened(p);
         let padding = grad_output_padding(p);
         let start = if accumulate { Start::Output } else { Start::Zero };
-        let samples = grad_output.chunks_exact(p.oh() * p.ow() * p.oc);
-        for (grad_output, grad_input) in
-            samples.zip(grad_input.chunks_exact_mut(p.ih * p.iw * p.ic))
-        {
-            with_padded(&padding, grad_output, |x| {
-                let mut packed = packed_backward;
-                for phase in phases(p) {
-                    let packing = phase_packing(p, self.lanes(), phase);
-                    let (w, rest) = packed.split_at(packing.len());
-                    packed = rest;
-                    self.run_phase(p, phase, &packing, start, &padding, x, w, grad_input);
-                }
-            });
-        }
+        let (input_len, output_len) = (p.ih * p.iw * p.ic, p.oh() * p.ow() * p.oc);
+        let (from, to) = ((grad_output, output_len), (grad_input, input_len));
+        for_each_few(&padding, p, from, to, |x, grad_input| {
+            let mut packed = packed_backward;
+            for phase in phases(p) {
+                let packing = phase_packing(p, self.lanes(), phase);
+                let (w, rest) = packed.split_at(packing.len());
+                packed = rest;
+                self.run_phase(p, phase, &packing, start, &padding, x, w, grad_input);
+            }
+        });
     }
 
     fn packed_grad_len(&self, p: &Conv2dProblem) -> usize {
@@ -314,6 +314,9 @@ impl Direct {
         }
         let row_len = padding.padded_w * p.oc;
         let grid = Grid {
+            num_samples: grad_input.len() / (p.ih * p.iw * p.ic),
+            x_sample_stride: padding.len(),
+            out_sample_stride: p.ih * p.iw * p.ic,
             num_rows: y.count,
             num_cols: x.count,
             x_row_stride: row_len,
@@ -330,14 +333,19 @@ impl Direct {
     }
 }
 
-/// Calls `f` with the padded sample: a copy in working memory, or the sample itself.
-fn with_padded(padding: &Padding, sample: &[f32], f: impl FnOnce(&[f32])) {
-    if padding.is_none() {
-        f(sample);
-    } else {
-        scratch::with(padding.len(), |padded| {
-            padding.copy(sample, padded);
-            f(padded);
-        });
-    }
+/// Calls `f` with a few padded samples of `from` at a time and their part of `to`; each comes with
+/// the length of one sample.
+fn for_each_few(
+    padding: &Padding,
+    p: &Conv2dProblem,
+    (from, from_len): (&[f32], usize),
+    (to, to_len): (&mut [f32], usize),
+    mut f: impl FnMut(&[f32], &mut [f32]),
+) {
+    let few = padding.samples_at_once(p.weight_len());
+    scratch::with(padding.scratch_len(few), |scratch| {
+        for (from, to) in from.chunks(few * from_len).zip(to.chunks_mut(few * to_len)) {
+            f(padding.pad(from, scratch), to);
+        }
+    });
 }

@@ -9,6 +9,9 @@ use crate::Isa;
 /// the packed weight. Strides and offsets are in elements.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Grid {
+    pub(super) num_samples: usize,
+    pub(super) x_sample_stride: usize,
+    pub(super) out_sample_stride: usize,
     pub(super) num_rows: usize,
     pub(super) num_cols: usize,
     pub(super) x_row_stride: usize,
@@ -26,7 +29,9 @@ pub(super) struct Grid {
 pub(super) const MAX_WINDOW_ROWS: usize = 32;
 
 impl Grid {
-    /// `out[row, col, :] = start + Σ_k window(row, col)[k] · w[k, :]`
+    /// `out[sample, row, col, :] = start + Σ_k window(sample, row, col)[k] · w[k, :]`
+    ///
+    /// Columns of the weight go outermost: what does not fit the cache is read once for all samples.
     pub(super) fn run(
         &self,
         isa: Isa,
@@ -36,7 +41,7 @@ impl Grid {
         w: &[f32],
         out: &mut [f32],
     ) {
-        if self.num_rows == 0 || self.num_cols == 0 {
+        if self.num_samples == 0 || self.num_rows == 0 || self.num_cols == 0 {
             return;
         }
         self.check(packing, x, w, out);
@@ -48,17 +53,24 @@ impl Grid {
                 run.x = row * self.window_stride;
                 run.w = row * self.window_len * width;
             }
-            for row in 0..self.num_rows {
+            let rows = (0..self.num_samples).flat_map(|sample| {
+                (0..self.num_rows).map(move |row| {
+                    (
+                        sample * self.x_sample_stride + row * self.x_row_stride,
+                        sample * self.out_sample_stride + row * self.out_row_stride,
+                    )
+                })
+            });
+            for (x_row, out_row) in rows {
                 for (col, len) in split(self.num_cols, tiles.max_rows(block.num_vectors)) {
+                    let out_first = out_row + col * self.out_col_stride + block.col;
                     let call = TileCall {
                         runs: &runs[..self.window_rows],
-                        x: x[row * self.x_row_stride + col * self.x_col_stride..].as_ptr(),
+                        x: x[x_row + col * self.x_col_stride..].as_ptr(),
                         x_stride: self.x_col_stride,
                         w: w[block.offset..].as_ptr(),
                         w_stride: width,
-                        out: out
-                            [row * self.out_row_stride + col * self.out_col_stride + block.col..]
-                            .as_mut_ptr(),
+                        out: out[out_first..].as_mut_ptr(),
                         out_stride: self.out_col_stride,
                         num_cols: block.num_cols,
                         start,
@@ -76,15 +88,18 @@ impl Grid {
     /// Panics unless everything the tiles touch is inside the slices.
     fn check(&self, packing: &Packing, x: &[f32], w: &[f32], out: &[f32]) {
         let (row, col) = (self.num_rows - 1, self.num_cols - 1);
+        let sample = self.num_samples - 1;
         if self.window_rows * self.window_len > 0 {
-            let last_window = row * self.x_row_stride + col * self.x_col_stride;
+            let last_window =
+                sample * self.x_sample_stride + row * self.x_row_stride + col * self.x_col_stride;
             let window_end = (self.window_rows - 1) * self.window_stride + self.window_len;
             assert!(last_window + window_end <= x.len());
         }
         assert!(self.window_rows <= MAX_WINDOW_ROWS);
         assert_eq!(self.window_rows * self.window_len, packing.num_rows);
         assert_eq!(w.len(), packing.len());
-        let last_pixel = row * self.out_row_stride + col * self.out_col_stride;
+        let last_pixel =
+            sample * self.out_sample_stride + row * self.out_row_stride + col * self.out_col_stride;
         assert!(last_pixel + packing.num_cols <= out.len());
     }
 }

@@ -1,5 +1,8 @@
-//! Copies one sample into working memory with zeros around it, so that the loops over it have no
+//! Copies samples into working memory with zeros around it, so that the loops over it have no
 //! edges.
+
+/// The most elements of padded samples at once: 1 MiB, half a core's second-level cache.
+const MAX_PADDED_LEN: usize = 1 << 18;
 
 /// Where a sample of `h×w` pixels of `c` channels lies in a padded one of `padded_h×padded_w`.
 /// `top` and `left` may be negative: then the first rows or columns are left out.
@@ -25,28 +28,48 @@ impl Padding {
         self.padded_h * self.padded_w * self.c
     }
 
-    /// Elements of working memory it takes.
-    pub(super) fn scratch_len(&self) -> usize {
-        if self.is_none() { 0 } else { self.len() }
+    /// How many samples are padded at once beside a weight of `weight_len` elements: as many as
+    /// are as large as the weight, so that a large one is not read anew for each sample.
+    pub(super) fn samples_at_once(&self, weight_len: usize) -> usize {
+        (weight_len.min(MAX_PADDED_LEN) / self.len().max(1)).max(1)
     }
 
-    /// Overwrites `padded` with the sample and the zeros around it.
-    pub(super) fn copy(&self, sample: &[f32], padded: &mut [f32]) {
-        assert_eq!(sample.len(), self.h * self.w * self.c);
-        assert_eq!(padded.len(), self.len());
+    /// Elements of working memory that `num_samples` take.
+    pub(super) fn scratch_len(&self, num_samples: usize) -> usize {
+        if self.is_none() { 0 } else { num_samples * self.len() }
+    }
+
+    /// The samples with zeros around them, written to `padded`; or themselves, if there are none.
+    pub(super) fn pad<'a>(&self, samples: &'a [f32], padded: &'a mut [f32]) -> &'a [f32] {
+        if self.is_none() {
+            return samples;
+        }
+        let sample_len = self.h * self.w * self.c;
+        let num_samples = samples.len() / sample_len;
+        let padded = &mut padded[..num_samples * self.len()];
+        for (sample, padded) in
+            samples.chunks_exact(sample_len).zip(padded.chunks_exact_mut(self.len()))
+        {
+            self.copy(sample, padded);
+        }
+        padded
+    }
+
+    fn copy(&self, sample: &[f32], padded: &mut [f32]) {
         let (rows, cols) =
             (kept(self.h, self.padded_h, self.top), kept(self.w, self.padded_w, self.left));
-        let first_col = cols.start.wrapping_add_signed(-self.left) * self.c;
         let len = cols.len() * self.c;
         for (y, out) in padded.chunks_exact_mut(self.padded_w * self.c).enumerate() {
             if !rows.contains(&y) || len == 0 {
                 out.fill(0.0);
                 continue;
             }
-            let sample_row = y.wrapping_add_signed(-self.top) * self.w * self.c;
+            let (row, col) =
+                (y.wrapping_add_signed(-self.top), cols.start.wrapping_add_signed(-self.left));
             let start = cols.start * self.c;
             out[..start].fill(0.0);
-            out[start..start + len].copy_from_slice(&sample[sample_row + first_col..][..len]);
+            out[start..start + len]
+                .copy_from_slice(&sample[(row * self.w + col) * self.c..][..len]);
             out[start + len..].fill(0.0);
         }
     }
@@ -66,18 +89,27 @@ mod tests {
     #[test]
     fn zeros_surround_the_sample() {
         let padding = Padding { c: 2, h: 1, w: 2, padded_h: 3, padded_w: 4, top: 1, left: 1 };
-        let mut padded = vec![f32::NAN; padding.len()];
-        padding.copy(&[1.0, 2.0, 3.0, 4.0], &mut padded);
-        let mut expected = [0.0; 24];
+        let mut scratch = vec![f32::NAN; padding.scratch_len(2)];
+        let padded = padding.pad(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0], &mut scratch);
+        let mut expected = [0.0; 48];
         expected[10..14].copy_from_slice(&[1.0, 2.0, 3.0, 4.0]);
+        expected[34..38].copy_from_slice(&[5.0, 6.0, 7.0, 8.0]);
         assert_eq!(padded, expected);
+    }
+
+    #[test]
+    fn a_sample_beyond_the_padded_one_leaves_zeros() {
+        let padding = Padding { c: 2, h: 1, w: 2, padded_h: 1, padded_w: 1, top: 0, left: 3 };
+        let mut padded = [f32::NAN; 2];
+        padding.copy(&[1.0, 2.0, 3.0, 4.0], &mut padded);
+        assert_eq!(padded, [0.0; 2]);
     }
 
     #[test]
     fn negative_padding_crops() {
         let padding = Padding { c: 1, h: 3, w: 3, padded_h: 1, padded_w: 1, top: -1, left: -1 };
-        let mut padded = [f32::NAN];
-        padding.copy(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0], &mut padded);
-        assert_eq!(padded, [5.0]);
+        let mut scratch = [f32::NAN];
+        let sample = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0];
+        assert_eq!(padding.pad(&sample, &mut scratch), [5.0]);
     }
 }

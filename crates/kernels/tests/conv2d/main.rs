@@ -6,7 +6,7 @@ mod problems;
 
 use std::collections::HashSet;
 
-use residua_kernels::conv2d::{choose, kernels};
+use residua_kernels::conv2d::{backward_bias, choose, kernels};
 use residua_kernels::reference::{conv2d as reference, linear};
 use residua_kernels::{Conv2dProblem, Isa};
 use residua_testkit::{Check, Data, Failure, all, assert_rejected, check_products, dot};
@@ -196,12 +196,41 @@ fn the_same_call_gives_the_same_bits() {
 fn every_problem_has_a_kernel_within_its_instruction_set() {
     for p in problems::all() {
         for isa in Isa::supported() {
-            let kernel = choose(&p, isa).expect("every problem of the list has a kernel");
+            let kernel = choose(&p, isa).unwrap_or_else(|| panic!("{p} on {isa}: no kernel"));
             let (name, of) = (kernel.name(), kernel.isa());
             assert!(kernel.supports(&p), "{p} on {isa}: {name} does not support it");
             assert!(of <= isa, "{p} on {isa}: {name} needs {of}");
         }
     }
+}
+
+/// Added to what is there, which integers keep exact.
+fn check_backward_bias(backward_bias: fn(&[f32], &mut [f32])) -> Check {
+    all(problems::all().into_iter().map(|p| {
+        let trial = Trial::new(p, Data::Integers, 1);
+        let mut want = vec![0.0; p.oc];
+        reference::backward_bias(&p, &trial.grad_output, &mut want);
+        want.iter_mut().zip(&trial.bias).for_each(|(want, bias)| *want += bias);
+        let mut got = trial.bias.clone();
+        backward_bias(&trial.grad_output, &mut got);
+        if got == want { Ok(()) } else { Err(Failure::new(format!("backward_bias of {p}"))) }
+    }))
+}
+
+#[test]
+fn backward_bias_adds_the_sum_over_all_pixels() -> Check {
+    let overwriting = |grad_output: &[f32], grad_bias: &mut [f32]| {
+        grad_bias.fill(0.0);
+        backward_bias(grad_output, grad_bias);
+    };
+    assert_rejected("overwriting", check_backward_bias(overwriting));
+    let mean = |grad_output: &[f32], grad_bias: &mut [f32]| {
+        let pixels = (grad_output.len() / grad_bias.len()).max(1) as f32;
+        let mean: Vec<f32> = grad_output.iter().map(|grad| grad / pixels).collect();
+        backward_bias(&mean, grad_bias);
+    };
+    assert_rejected("mean over the pixels", check_backward_bias(mean));
+    check_backward_bias(backward_bias)
 }
 
 #[test]

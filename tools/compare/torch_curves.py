@@ -1,0 +1,135 @@
+"""Trains a CIFAR network in PyTorch from the same initial weights, on the same batches, as a run of
+`cargo run --release -p residua-train --example same_batches`, and compares the losses step by step.
+
+usage: torch_curves.py FOLDER
+
+FOLDER holds what the example wrote: weights.safetensors (initial parameters by state-dict name),
+batches.safetensors (input [steps, n, h, w, c], labels [steps, n]) and run.json (model, recipe,
+losses). PyTorch trains in float32, and in float64 as the truth that both float32 runs are held
+against: rounding differences grow from step to step in every training, so two correct float32 runs
+part ways; how far each is from float64 is the fair measure. Prints a table and writes
+comparison.json.
+
+Needs torch and safetensors.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from torch.nn import functional as F
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions; `residual` adds the zero-padding shortcut (He et al. 2015, option A)."""
+
+    def __init__(self, in_channels, out_channels, stride, residual):
+        super().__init__()
+        self.conv1 = nn.Conv2d(in_channels, out_channels, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(out_channels)
+        self.conv2 = nn.Conv2d(out_channels, out_channels, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(out_channels)
+        self.stride, self.added, self.residual = stride, out_channels - in_channels, residual
+
+    def forward(self, x):
+        y = self.bn2(self.conv2(F.relu(self.bn1(self.conv1(x)))))
+        if not self.residual:
+            return F.relu(y)
+        before = self.added // 2
+        shortcut = F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, before, self.added - before))
+        return F.relu(y + shortcut)
+
+
+class CifarNetwork(nn.Module):
+    """The 6n+2-layer network for small pictures, with torchvision's parameter names."""
+
+    def __init__(self, depth, residual, num_classes=10):
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 16, 3, 1, 1, bias=False), nn.BatchNorm2d(16)
+        channels = 16
+        for stage, width in enumerate((16, 32, 64), start=1):
+            blocks = []
+            for block in range((depth - 2) // 6):
+                stride = 2 if stage > 1 and block == 0 else 1
+                blocks.append(BasicBlock(channels, width, stride, residual))
+                channels = width
+            setattr(self, f"layer{stage}", nn.Sequential(*blocks))
+        self.fc = nn.Linear(channels, num_classes)
+
+    def forward(self, x):
+        x = F.relu(self.bn1(self.conv1(x)))
+        x = self.layer3(self.layer2(self.layer1(x)))
+        return self.fc(x.mean((2, 3)))
+
+
+def train(run, weights, batches, dtype):
+    """Losses of the run's steps, and the test of one thing that no loss shows: the last weights."""
+    name = run["model"]
+    family = "plain" if name.startswith("plain") else "resnet"
+    model = CifarNetwork(int(name.removeprefix(family)), family == "resnet")
+    missing, unexpected = model.load_state_dict(weights, strict=False)
+    assert not unexpected, unexpected
+    assert all(name.endswith(("running_mean", "running_var", "num_batches_tracked")) for name in missing), missing
+    model = model.to(dtype)
+    recipe = run["recipe"]
+    optimizer = torch.optim.SGD(
+        model.parameters(),
+        lr=recipe["lr"],
+        momentum=recipe["momentum"],
+        weight_decay=recipe["weight_decay"],
+        nesterov=recipe["nesterov"],
+    )
+    losses = []
+    for x, labels in zip(batches["input"], batches["labels"]):
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x.permute(0, 3, 1, 2).to(dtype)), labels.long())
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def main():
+    folder = Path(sys.argv[1])
+    run = json.loads((folder / "run.json").read_text())
+    weights, batches = load_file(folder / "weights.safetensors"), load_file(folder / "batches.safetensors")
+    torch.set_num_threads(2)
+    truth = train(run, weights, batches, torch.float64)
+    torch_f32 = train(run, weights, batches, torch.float32)
+    residua = run["losses"]
+    rows = [
+        {"step": step + 1, "float64": t, "pytorch_f32": p, "residua_f32": r}
+        for step, (t, p, r) in enumerate(zip(truth, torch_f32, residua))
+    ]
+
+    def worst(of, first, last):
+        return max(abs(row[of] - row["float64"]) for row in rows[first:last])
+
+    spans = [(0, 1), (1, 10), (10, 30), (30, 60), (60, 100)]
+    summary = [
+        {
+            "steps": f"{first + 1}-{min(last, len(rows))}",
+            "pytorch_f32": worst("pytorch_f32", first, last),
+            "residua_f32": worst("residua_f32", first, last),
+        }
+        for first, last in spans
+        if first < len(rows)
+    ]
+    print(f"{run['model']}: largest |loss - PyTorch float64|")
+    for row in summary:
+        print(f"  steps {row['steps']:>7}: PyTorch float32 {row['pytorch_f32']:.2e}, Residua {row['residua_f32']:.2e}")
+    print(f"  loss at step {len(rows)}: float64 {truth[-1]:.4f}, PyTorch {torch_f32[-1]:.4f}, Residua {residua[-1]:.4f}")
+    result = {
+        "model": run["model"],
+        "torch": torch.__version__,
+        "recipe": run["recipe"],
+        "largest_difference_from_float64": summary,
+        "losses": rows,
+    }
+    (folder / "comparison.json").write_text(json.dumps(result, indent=1) + "\n")
+
+
+main()
