@@ -41,7 +41,7 @@ pub enum Resize {
 }
 
 /// The largest side of a picture that is fed to a network.
-const MAX_SIDE: usize = 4096;
+pub(crate) const MAX_SIDE: usize = 4096;
 /// The longest vector.
 const MAX_FEATURES: usize = 1 << 20;
 
