@@ -266,6 +266,26 @@ fn preprocessing_resizes_crops_and_normalises() {
 }
 
 #[test]
+fn every_size_can_be_brought_to_every_size() {
+    for width in [1, 2, 3, 7, 12, 50, 64, 333] {
+        for height in [1, 3, 32, 49, 100] {
+            let png =
+                encode(&RgbImage::from_pixel(width, height, Rgb([7; 3])).into(), ImageFormat::Png);
+            let pixels = decode(&png);
+            for size in (1..34).chain([224]) {
+                for resize in [Resize::Exact, Resize::ShortSide(size), Resize::ShortSide(size + 1)]
+                {
+                    let input = Preprocessing { resize, ..exact(size, size, 3) }.picture(&pixels);
+                    let input = input.unwrap();
+                    assert_eq!(input.len(), size * size * 3);
+                    assert!(input.iter().all(|&x| x == 7.0 / 255.0), "{width}×{height} {resize:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn preprocessing_that_makes_no_sense_is_refused() {
     let refuse = |p: Preprocessing| match p.validate() {
         Err(DataError::Invalid { subject, .. }) => subject,

@@ -3,7 +3,7 @@
 mod checking;
 mod listing;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::dataset::{PixelShape, Samples};
 use crate::image_file::{Fault, Pixels};
@@ -34,7 +34,7 @@ pub(crate) struct OpenedFolder {
     pub(crate) dataset: Dataset,
     /// In the order of the dataset's samples.
     pub(crate) checked: Vec<Checked>,
-    pub(crate) paths: Vec<std::path::PathBuf>,
+    pub(crate) paths: Vec<PathBuf>,
     pub(crate) num_ignored: usize,
 }
 
@@ -58,30 +58,19 @@ pub(crate) fn open(
         Checking { sizing: &preprocessing, measured: &measured, with_pixel_digest, kept_size };
     let results = checking.run(&listing.paths, on_progress);
 
-    let mut bad = Vec::new();
-    let mut checked = Vec::new();
-    let mut new_index = vec![None; results.len()];
-    for (i, result) in results.into_iter().enumerate() {
-        match result {
-            Ok(image) => {
-                new_index[i] = Some(checked.len() as u32);
-                checked.push(image);
-            }
-            Err(Fault { issue, reason }) => {
-                let path = listing.paths[i].clone();
-                bad.push(BadSample { path, split: splits.split_of(i as u32), issue, reason });
-            }
-        }
-    }
-    let num_images = new_index.len();
-    keep_good(&mut splits, &new_index);
+    let num_images = results.len();
+    let (mut checked, faults) = sort_out(results);
+    let bad: Vec<_> = faults
+        .into_iter()
+        .map(|(i, Fault { issue, reason })| {
+            let (path, split) = (listing.paths[i].clone(), splits.split_of(i as u32));
+            BadSample { path, split, issue, reason }
+        })
+        .collect();
+    leave_out(&bad, &mut listing.paths, &mut listing.labels, &mut splits);
     if !bad.is_empty() && (!options.skip_bad || splits.indices[0].is_empty()) {
         return Err(DataError::BadImages { bad, checked: num_images });
     }
-    let mut is_good = new_index.iter().map(Option::is_some);
-    listing.labels.retain(|_| is_good.next() == Some(true));
-    let mut is_good = new_index.iter().map(Option::is_some);
-    listing.paths.retain(|_| is_good.next() == Some(true));
 
     let (name, labels, paths) = (name_of(root), listing.labels, listing.paths.clone());
     let mut dataset = match all_pixels(&mut checked, kept_size) {
@@ -129,7 +118,7 @@ fn spread(indices: &[u32], count: usize) -> Vec<u32> {
 }
 
 /// The size of the first image that can be decoded, if all images of that size fit in memory.
-fn small_size(paths: &[std::path::PathBuf]) -> Option<[usize; 2]> {
+fn small_size(paths: &[PathBuf]) -> Option<[usize; 2]> {
     let first = paths.iter().find_map(|path| Pixels::load(path).ok())?;
     let bytes = first.data.len().checked_mul(paths.len())?;
     let is_small = first.height.max(first.width) <= MAX_KEPT_SIDE && bytes <= MAX_KEPT_BYTES;
@@ -150,8 +139,41 @@ fn all_pixels(checked: &mut [Checked], size: Option<[usize; 2]>) -> Option<Sampl
     Some(Samples::Pixels { shape, data })
 }
 
-fn keep_good(splits: &mut Splits, new_index: &[Option<u32>]) {
+/// The images that can be used, and the faults of the others with their indices.
+fn sort_out(results: Vec<Result<Checked, Fault>>) -> (Vec<Checked>, Vec<(usize, Fault)>) {
+    let (mut checked, mut faults) = (Vec::new(), Vec::new());
+    for (i, result) in results.into_iter().enumerate() {
+        match result {
+            Ok(image) => checked.push(image),
+            Err(fault) => faults.push((i, fault)),
+        }
+    }
+    (checked, faults)
+}
+
+/// Takes the bad images, which are in the order of the listing, out of it and of the splits.
+fn leave_out(
+    bad: &[BadSample],
+    paths: &mut Vec<PathBuf>,
+    labels: &mut Vec<u32>,
+    splits: &mut Splits,
+) {
+    let mut bad = bad.iter().peekable();
+    let is_good: Vec<_> =
+        paths.iter().map(|path| bad.next_if(|b| b.path == *path).is_none()).collect();
+    let mut num_good = 0;
+    let new_index: Vec<_> = is_good
+        .iter()
+        .map(|&is_good| {
+            num_good += u32::from(is_good);
+            is_good.then(|| num_good - 1)
+        })
+        .collect();
     for indices in &mut splits.indices {
         *indices = indices.iter().filter_map(|&i| new_index[i as usize]).collect();
     }
+    let mut keep = is_good.iter();
+    paths.retain(|_| keep.next() == Some(&true));
+    let mut keep = is_good.iter();
+    labels.retain(|_| keep.next() == Some(&true));
 }
