@@ -28,7 +28,7 @@ pub struct RunOptions {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
     /// The run is over.
-    Finished(Summary),
+    Finished(Box<Summary>),
     /// It was stopped, wrote a checkpoint and can be resumed.
     Interrupted {
         /// Steps made so far.

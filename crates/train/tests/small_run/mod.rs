@@ -120,7 +120,7 @@ pub(crate) fn resume_watched(
 
 fn finished(outcome: Outcome) -> Result<Summary, TrainError> {
     match outcome {
-        Outcome::Finished(summary) => Ok(summary),
+        Outcome::Finished(summary) => Ok(*summary),
         Outcome::Interrupted { step } => panic!("interrupted after step {step}"),
     }
 }
