@@ -119,3 +119,67 @@ pub(crate) fn random_crop_box(height: usize, width: usize, rng: &mut ChaCha8Rng)
         height: crop_h,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::{Purpose, stream};
+
+    #[test]
+    fn crop_boxes_follow_torchvision() {
+        let mut rng = stream(0, Purpose::Augmentation, 0, 0);
+        let (height, width) = (300, 400);
+        let (mut areas, mut ratios) = (Vec::new(), Vec::new());
+        for _ in 0..10_000 {
+            let crop = random_crop_box(height, width, &mut rng);
+            assert!(crop.left >= 0.0 && crop.left + crop.width <= width as f64);
+            assert!(crop.top >= 0.0 && crop.top + crop.height <= height as f64);
+            areas.push(crop.width * crop.height / (height * width) as f64);
+            ratios.push(crop.width / crop.height);
+        }
+        let range = |values: &[f64]| {
+            values.iter().fold([f64::INFINITY, 0.0_f64], |[a, b], &v| [a.min(v), b.max(v)])
+        };
+        let [least, most] = range(&areas);
+        assert!((0.078..0.1).contains(&least) && (0.97..=1.0).contains(&most), "{least} {most}");
+        let [least, most] = range(&ratios);
+        assert!((0.74..0.77).contains(&least) && (1.31..1.35).contains(&most), "{least} {most}");
+        // A large box fits less often; torchvision's own picks average 0.431 here.
+        let mean = areas.iter().sum::<f64>() / areas.len() as f64;
+        assert!((0.42..0.44).contains(&mean), "{mean}");
+    }
+
+    #[test]
+    fn a_crop_box_fits_the_narrowest_picture() {
+        let mut rng = stream(0, Purpose::Augmentation, 0, 0);
+        for (height, width) in [(1, 1), (1, 1000), (1000, 1), (2, 3)] {
+            for _ in 0..100 {
+                let crop = random_crop_box(height, width, &mut rng);
+                assert!(crop.width >= 1.0 && crop.left + crop.width <= width as f64, "{crop:?}");
+                assert!(crop.height >= 1.0 && crop.top + crop.height <= height as f64, "{crop:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_read_back() {
+        for name in
+            ["none", "pad-crop", "pad-crop-flip", "random-resized-crop", "random-resized-crop-flip"]
+        {
+            assert_eq!(name.parse::<Augment>().unwrap().to_string(), name);
+        }
+        assert!("cutout".parse::<Augment>().is_err());
+    }
+
+    #[test]
+    fn it_can_be_written_in_toml() {
+        #[derive(Serialize, Deserialize, PartialEq, Debug)]
+        struct Recipe {
+            augment: Augment,
+        }
+        for augment in [Augment::None, Augment::PAD_CROP_FLIP, Augment::RANDOM_RESIZED_CROP_FLIP] {
+            let text = toml::to_string(&Recipe { augment }).unwrap();
+            assert_eq!(toml::from_str::<Recipe>(&text).unwrap(), Recipe { augment }, "{text}");
+        }
+    }
+}

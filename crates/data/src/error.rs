@@ -140,6 +140,17 @@ pub enum Issue {
     DuplicateAcrossSplits,
 }
 
+impl Issue {
+    /// Whether the sample can't be used, or makes a measurement wrong; the others are converted.
+    pub fn is_fault(self) -> bool {
+        match self {
+            Self::Unreadable | Self::Truncated | Self::ZeroSized | Self::TooLarge => true,
+            Self::DuplicateAcrossSplits => true,
+            Self::Cmyk | Self::SixteenBit | Self::Greyscale | Self::Alpha => false,
+        }
+    }
+}
+
 impl std::fmt::Display for Issue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {

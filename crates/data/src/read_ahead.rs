@@ -161,3 +161,71 @@ fn text(panic: &(dyn std::any::Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn start(fail_at: u64, fail: fn() -> DataError) -> ReadAhead {
+        let work = Work {
+            order: |_, indices: &mut Vec<u32>| {
+                *indices = vec![0, 1];
+                true
+            },
+            write: move |slot: Slot<'_>| {
+                slot.input.fill(slot.step as f32);
+                if slot.step == fail_at && slot.position == 1 { Err(fail()) } else { Ok(()) }
+            },
+            input_len: 3,
+            batch_size: 2,
+        };
+        ReadAhead::start(work, 0, 2).unwrap()
+    }
+
+    fn error_after(ahead: &mut ReadAhead, good: u64) -> String {
+        for step in 0..good {
+            let batch = ahead.next().unwrap().unwrap();
+            assert_eq!((batch.step, batch.input[5]), (step, step as f32));
+        }
+        ahead.next().unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_panic_comes_out_as_an_error_in_its_turn() {
+        let mut ahead = start(3, || panic!("broken on purpose"));
+        let error = error_after(&mut ahead, 3);
+        assert_eq!(error, "data loader: a thread panicked: broken on purpose");
+        assert!(ahead.next().unwrap().is_none());
+    }
+
+    #[test]
+    fn an_error_comes_out_in_its_turn() {
+        let mut ahead = start(7, || DataError::invalid("sample", "broken on purpose"));
+        assert_eq!(error_after(&mut ahead, 7), "sample: broken on purpose");
+        assert!(ahead.next().unwrap().is_none());
+    }
+
+    #[test]
+    fn the_queue_is_bounded() {
+        let made = Arc::new(std::sync::atomic::AtomicU64::new(0));
+        let counter = Arc::clone(&made);
+        let work = Work {
+            order: |_, indices: &mut Vec<u32>| {
+                *indices = vec![0];
+                true
+            },
+            write: move |slot: Slot<'_>| {
+                counter.store(slot.step + 1, Ordering::SeqCst);
+                Ok(())
+            },
+            input_len: 1,
+            batch_size: 1,
+        };
+        let mut ahead = ReadAhead::start(work, 0, 1).unwrap();
+        for used in 1..=20 {
+            ahead.next().unwrap();
+            // Four are queued and one is being made, at most.
+            assert!(made.load(Ordering::SeqCst) <= used + 5);
+        }
+    }
+}

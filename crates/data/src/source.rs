@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::dataset::{Found, Samples};
+use crate::preprocessing::MAX_SIDE;
 use crate::split::{self, Splits};
 use crate::statistics::{ChannelHistogram, vector_mean_std};
 use crate::{Augment, DataError, Dataset, Preprocessing, Resize};
@@ -26,6 +27,18 @@ pub struct OpenOptions {
     /// Height and width fed to the network. By default the size of small images, and 224 for
     /// photographs.
     pub image_size: Option<usize>,
+}
+
+impl OpenOptions {
+    pub(crate) fn validate(&self) -> Result<(), DataError> {
+        match self.image_size {
+            Some(size) if !(1..=MAX_SIDE).contains(&size) => {
+                let problem = format!("got {size}, expected 1 to {MAX_SIDE}");
+                Err(DataError::Option { option: "image_size", problem })
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// How far a long operation has come.
@@ -67,6 +80,7 @@ pub fn open_with_progress(
     options: &OpenOptions,
     on_progress: OnProgress<'_>,
 ) -> Result<Dataset, DataError> {
+    options.validate()?;
     match find(source)? {
         Source::InMemory(found) => in_memory(found, options),
         Source::ImageFolder(root) => {

@@ -76,6 +76,14 @@ pub(crate) struct Splits {
     pub(crate) empty_because: [String; 3],
 }
 
+impl Splits {
+    /// The split of a sample; the lists are ascending.
+    pub(crate) fn split_of(&self, index: u32) -> Split {
+        let is_in = |split: &Split| self.indices[split.index()].binary_search(&index).is_ok();
+        Split::ALL.into_iter().find(is_in).unwrap_or(Split::Train)
+    }
+}
+
 const DEFAULT_FRACTION: f64 = 0.1;
 
 /// Cuts what `given` lacks from its training samples: stratified by class, seeded, and a function
@@ -177,4 +185,53 @@ fn take(
     rest.sort_unstable();
     taken.sort_unstable();
     [rest, taken]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cut_pile(labels: &[u32], val_fraction: f64, test_fraction: f64) -> [Vec<u32>; 3] {
+        let options = OpenOptions {
+            val_fraction: Some(val_fraction),
+            test_fraction: Some(test_fraction),
+            ..Default::default()
+        };
+        cut(GivenSplits::one_pile(labels.len()), labels, &options).unwrap().indices
+    }
+
+    #[test]
+    fn classes_keep_their_shares_and_the_sum_is_exact() {
+        // 7 classes of 11, 12, … samples.
+        let labels: Vec<u32> = (0..7).flat_map(|c| vec![c; 11 + c as usize]).collect();
+        let [train, dev, test] = cut_pile(&labels, 0.15, 0.1);
+        assert_eq!(test.len(), 10);
+        assert_eq!(dev.len(), 15);
+        assert_eq!(train.len() + dev.len() + test.len(), labels.len());
+        for class in 0..7 {
+            let count = |split: &[u32]| {
+                split.iter().filter(|&&i| labels[i as usize] == class).count() as f64
+            };
+            let len = f64::from(11 + class);
+            assert!((count(&test) - 0.1 * len).abs() <= 1.0);
+            assert!((count(&dev) - 0.15 * len).abs() <= 1.0);
+        }
+    }
+
+    #[test]
+    fn every_class_stays_in_train() {
+        let labels = [0, 0, 1, 2, 2, 2];
+        let [train, ..] = cut_pile(&labels, 0.5, 0.4);
+        for class in 0..3 {
+            assert!(train.iter().any(|&i| labels[i as usize] == class), "{train:?}");
+        }
+    }
+
+    #[test]
+    fn the_share_of_one_class_does_not_move_the_others() {
+        let labels: Vec<u32> = (0..100).map(|i| i % 2).collect();
+        let [_, dev, _] = cut_pile(&labels, 0.2, 0.0);
+        assert_eq!(dev.iter().filter(|&&i| i % 2 == 0).count(), 10);
+        assert!(dev.is_sorted());
+    }
 }

@@ -6,8 +6,7 @@ use std::sync::OnceLock;
 
 /// An instruction set that kernels are compiled for, from the slowest to the fastest.
 ///
-/// A value only says which; the proof that the machine has it is a token of [`crate::simd`], which
-/// [`Isa::is_supported`] guards.
+/// A value only says which; whether the machine has it, [`Isa::is_supported`] tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Isa {

@@ -1,6 +1,6 @@
 //! `cargo xtask check`: what CI runs, cheapest first.
 
-use crate::{Result, dependencies, golden, layers};
+use crate::{Result, documents, golden, layers};
 use residua_kernels::Isa;
 use std::path::Path;
 use std::process::Command;
@@ -14,7 +14,7 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     let mut sections = Sections { root, times: Vec::new() };
     sections.cargo("fmt", &["fmt", "--all", "--check"], &[])?;
     sections.section("layers", || layers::run(root))?;
-    sections.section("dependencies", || dependencies::verify(root))?;
+    sections.section("documents", || documents::verify(root))?;
     sections.section("golden", || golden::verify(root))?;
     let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
     sections.cargo("clippy", &clippy, &[])?;

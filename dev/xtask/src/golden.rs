@@ -8,12 +8,12 @@ use std::path::Path;
 use std::process::Command;
 
 /// Scripts of `tools/golden/` that write goldens.
-const SCRIPTS: [&str; 2] = ["operations.py", "networks.py"];
+const SCRIPTS: [&str; 4] = ["operations.py", "networks.py", "schedules.py", "torchvision_names.py"];
 const CHECKSUMS: &str = "tools/golden/SHA256SUMS";
 
 const HOW: &str = "the goldens are made by a Python with PyTorch:
   python3 -m venv target/golden-venv
-  target/golden-venv/bin/pip install torch==2.15.0
+  target/golden-venv/bin/pip install torch==2.15.0 torchvision
   RESIDUA_PYTHON=target/golden-venv/bin/python cargo xtask golden";
 
 /// Checksums by path, relative to the workspace's root.
@@ -22,9 +22,10 @@ type Checksums = BTreeMap<String, String>;
 /// Runs the scripts, then records the checksums of what they wrote.
 pub(crate) fn regenerate(root: &Path) -> Result<()> {
     let python = std::env::var("RESIDUA_PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let has_torch = Command::new(&python).args(["-c", "import torch"]).current_dir(root).output();
+    let has_torch =
+        Command::new(&python).args(["-c", "import torch, torchvision"]).current_dir(root).output();
     if !has_torch.is_ok_and(|output| output.status.success()) {
-        return Err(format!("`{python}` can't import torch; {HOW}").into());
+        return Err(format!("`{python}` can't import torch and torchvision; {HOW}").into());
     }
     for script in SCRIPTS {
         let path = root.join("tools/golden").join(script);

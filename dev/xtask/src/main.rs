@@ -1,7 +1,7 @@
 //! The project's own checks, run as `cargo xtask <task>`.
 
 mod check;
-mod dependencies;
+mod documents;
 mod golden;
 mod layers;
 

@@ -1,8 +1,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::DataError;
 use crate::split::GivenSplits;
-use crate::{DataError, Split};
 
 /// Names of the folder that holds the dev split.
 pub(crate) const DEV_NAMES: [&str; 4] = ["val", "valid", "validation", "dev"];
@@ -55,18 +55,6 @@ impl Listing {
         listing.given.dev = dev.first().map(|dev| listing.append_split(dev)).transpose()?;
         listing.given.test = test.is_dir().then(|| listing.append_split(&test)).transpose()?;
         Ok(listing)
-    }
-
-    /// The split of each file as far as the folders say: what is not cut yet is training data.
-    pub(super) fn split_of(&self, index: u32) -> Split {
-        let is_in = |split: &Option<Vec<u32>>| {
-            split.as_ref().is_some_and(|indices| indices.binary_search(&index).is_ok())
-        };
-        match index {
-            _ if is_in(&self.given.dev) => Split::Dev,
-            _ if is_in(&self.given.test) => Split::Test,
-            _ => Split::Train,
-        }
     }
 
     /// Adds the images under the class folders of `folder` and gives their indices.

@@ -49,8 +49,6 @@ pub(crate) fn open(
     let size = options.image_size.unwrap_or(DEFAULT_SIZE);
     let mut preprocessing = photograph_preprocessing(size);
     preprocessing.validate()?;
-    let split_of: Vec<_> =
-        (0..listing.paths.len() as u32).map(|index| listing.split_of(index)).collect();
     // Before the bad ones are known: leaving one out does not move any other.
     let mut splits = split::cut(listing.given, &listing.labels, options)?;
 
@@ -71,7 +69,7 @@ pub(crate) fn open(
             }
             Err(Fault { issue, reason }) => {
                 let path = listing.paths[i].clone();
-                bad.push(BadSample { path, split: split_of[i], issue, reason });
+                bad.push(BadSample { path, split: splits.split_of(i as u32), issue, reason });
             }
         }
     }

@@ -40,15 +40,15 @@ fn draw_picture(outlines: &[Outline], class: usize, mut rng: ChaCha8Rng, pixels:
     let ground: Colour = rng.random();
     let mut canvas = Canvas([[ground; SIZE]; SIZE]);
     paint_background(&mut canvas, ground, rng);
-    for _ in 0..rng.random_range(0..6) {
+    for _ in 0..rng.random_range(0..5) {
         paint_clutter(&mut canvas, rng);
     }
     paint_shape(&mut canvas, &outlines[class], ground, rng);
     // What covers the shape is small, so that it stays recognisable.
-    for _ in 0..rng.random_range(0..3) {
+    for _ in 0..rng.random_range(0..2) {
         paint_clutter(&mut canvas, rng);
     }
-    let amplitude = rng.random_range(0.0..0.11);
+    let amplitude = rng.random_range(0.0..0.09);
     for (pixel, colour) in pixels.as_chunks_mut().0.iter_mut().zip(canvas.0.as_flattened()) {
         *pixel = colour.map(|c| ((c + amplitude * noise(rng)) * 255.0).round() as u8);
     }
@@ -56,7 +56,7 @@ fn draw_picture(outlines: &[Outline], class: usize, mut rng: ChaCha8Rng, pixels:
 
 /// Plain, a gradient, stripes, checks, or clouds.
 fn paint_background(canvas: &mut Canvas, ground: Colour, rng: &mut ChaCha8Rng) {
-    let other = near(ground, 0.3, rng);
+    let other = near(ground, 0.22, rng);
     let [ux, uy] = direction(rng);
     let period = rng.random_range(3.0..9.0);
     match rng.random_range(0..5) {
@@ -109,8 +109,8 @@ fn paint_clutter(canvas: &mut Canvas, rng: &mut ChaCha8Rng) {
 }
 
 fn paint_shape(canvas: &mut Canvas, outline: &Outline, ground: Colour, rng: &mut ChaCha8Rng) {
-    let radius = rng.random_range(6.0..13.0_f32);
-    let squash = rng.random_range(0.72..1.0_f32);
+    let radius = rng.random_range(7.0..13.5_f32);
+    let squash = rng.random_range(0.8..1.0_f32);
     let softness = rng.random_range(1.0..2.2);
     let margin = 0.85 * radius;
     let cx = rng.random_range(margin..32.0 - margin);
@@ -178,7 +178,7 @@ fn contrasting(ground: Colour, rng: &mut ChaCha8Rng) -> Colour {
     loop {
         let colour: Colour = rng.random();
         let squares: f32 = colour.iter().zip(ground).map(|(a, b)| (a - b) * (a - b)).sum();
-        if squares > 0.35 * 0.35 {
+        if squares > 0.4 * 0.4 {
             return colour;
         }
     }

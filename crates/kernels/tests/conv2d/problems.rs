@@ -9,7 +9,7 @@ const KERNELS: [[usize; 2]; 8] = [[1, 1], [3, 3], [5, 5], [7, 7], [1, 3], [3, 1]
 const STRIDES: [[usize; 2]; 5] = [[1, 1], [2, 2], [3, 3], [1, 2], [2, 1]];
 
 /// Layers of residual networks, at their image sizes or a little smaller, and odd ones out.
-const NAMED: [&str; 25] = [
+const NAMED: [&str; 28] = [
     "n2ic3ih32oc16kh3sh1ph1",
     "n2ic16ih32oc16kh3sh1ph1",
     "n2ic16ih32oc32kh3sh2ph1",
@@ -25,6 +25,10 @@ const NAMED: [&str; 25] = [
     "n1ic512ih2oc72kh3sh1ph1",
     "n1ic40ih9iw300oc8kh3sh1ph1",
     "n5ic3ih5iw7oc4kh3kw2sh1ph0",
+    // Many small samples under a large weight, which are taken together.
+    "n70ic8ih2oc128kh3sh1ph1",
+    "n33ic24ih3iw2oc40kh3sh2ph1",
+    "n9ic64ih1oc65kh3sh1ph1",
     // A kernel as large as its input, and images smaller than their padding.
     "n2ic5ih7oc6kh7sh1ph0",
     "n2ic17ih1oc33kh3sh1ph1",

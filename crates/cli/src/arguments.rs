@@ -1,0 +1,131 @@
+//! Arguments that several commands take, and their parsers.
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::str::FromStr;
+
+use anyhow::Result;
+use clap::Args;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use residua_data::OpenOptions;
+use residua_engine::ThreadPool;
+use residua_graph::Shape;
+use residua_resnet::{ArchitectureOptions, Shortcut};
+
+/// A parser of one of some words, which help and errors then list.
+pub(crate) fn one_of<T>(words: &'static [&'static str]) -> impl TypedValueParser<Value = T>
+where
+    T: FromStr<Err: fmt::Display> + Clone + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(words)
+        .try_map(|word| word.parse::<T>().map_err(|error| std::io::Error::other(error.to_string())))
+}
+
+/// What a name leaves open about a network.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Network")]
+pub(crate) struct ArchitectureArgs {
+    /// Layers with weights, the number in `resnet20`
+    #[arg(long, value_name = "LAYERS")]
+    pub(crate) depth: Option<usize>,
+    /// Channels of the first stage; features of a fully connected network; factor of a wide one
+    #[arg(long, value_name = "CHANNELS")]
+    pub(crate) width: Option<usize>,
+    /// What goes around the blocks; `none` makes the network plain
+    #[arg(long, value_name = "KIND",
+          value_parser = one_of::<Shortcut>(&["none", "zero-pad", "projection", "projection-all"]))]
+    pub(crate) shortcut: Option<Shortcut>,
+    /// Leave out batch normalisation; layers have biases instead
+    #[arg(long)]
+    pub(crate) no_norm: bool,
+}
+
+impl ArchitectureArgs {
+    pub(crate) fn options(&self) -> ArchitectureOptions {
+        let Self { depth, width, shortcut, no_norm } = *self;
+        ArchitectureOptions { depth, width, shortcut, norm: no_norm.then_some(false) }
+    }
+
+    /// Whether nothing is set.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.options() == ArchitectureOptions::default()
+    }
+}
+
+/// How to read DATA.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Data")]
+pub(crate) struct OpenArgs {
+    /// Share of the training data that becomes the dev set, where DATA has none [default: 0.1]
+    #[arg(long, value_name = "SHARE")]
+    pub(crate) val_fraction: Option<f64>,
+    /// Share that becomes the test set, where DATA has none [default: 0.1, or 0 beside a dev set]
+    #[arg(long, value_name = "SHARE")]
+    pub(crate) test_fraction: Option<f64>,
+    /// Decides which samples these are [default: 0]
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) split_seed: Option<u64>,
+    /// Leave out images that can't be decoded, and count them
+    #[arg(long)]
+    pub(crate) skip_bad: bool,
+}
+
+impl OpenArgs {
+    /// Changes what is set.
+    pub(crate) fn apply(&self, options: &mut OpenOptions) {
+        options.val_fraction = self.val_fraction.or(options.val_fraction);
+        options.test_fraction = self.test_fraction.or(options.test_fraction);
+        options.seed = self.split_seed.unwrap_or(options.seed);
+        options.skip_bad |= self.skip_bad;
+    }
+
+    pub(crate) fn options(&self) -> OpenOptions {
+        let mut options = OpenOptions::default();
+        self.apply(&mut options);
+        options
+    }
+}
+
+/// How much of the machine to take.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct ThreadArgs {
+    /// Threads that compute; the result is the same with any number [default: one for each core]
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) threads: Option<NonZeroUsize>,
+}
+
+impl ThreadArgs {
+    pub(crate) fn number(self) -> Option<usize> {
+        self.threads.map(NonZeroUsize::get)
+    }
+
+    /// Runs `f` on so many threads.
+    pub(crate) fn install<R: Send>(self, f: impl FnOnce() -> R + Send) -> Result<R> {
+        Ok(ThreadPool::new(self.number())?.install(f))
+    }
+}
+
+/// `3x224x224`, or `784` of a vector.
+pub(crate) fn shape(text: &str) -> Result<Shape, String> {
+    let expected = "expected CHANNELSxHEIGHTxWIDTH as in 3x224x224, or the length of a vector";
+    let numbers: Result<Vec<usize>, _> = text.split('x').map(str::parse).collect();
+    match numbers.as_deref() {
+        Ok(&[len]) => Ok(Shape::vector(len)),
+        Ok(&[c, h, w]) => Ok(Shape::image(c, h, w)),
+        _ => Err(expected.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shapes_are_images_or_vectors() {
+        assert_eq!(shape("3x224x192"), Ok(Shape::image(3, 224, 192)));
+        assert_eq!(shape("784"), Ok(Shape::vector(784)));
+        for wrong in ["", "3x32", "3x32x32x1", "axbxc", "3X32X32", "-1"] {
+            assert!(shape(wrong).is_err(), "{wrong}");
+        }
+    }
+}

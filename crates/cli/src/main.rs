@@ -1,0 +1,30 @@
+//! `residua`: plain and residual networks on the command line.
+//!
+//! Every command writes its answer to stdout and everything else to stderr. It exits with 0, with 1
+//! where the answer is no, with 2 where it could not do what it was asked to, and with 130 after
+//! Ctrl-C.
+
+mod args;
+mod arguments;
+mod data;
+mod eval;
+mod failure;
+mod inspect;
+mod interrupt;
+mod model_file;
+mod output;
+mod picture;
+mod predict;
+mod progress;
+mod table;
+mod train;
+
+use clap::Parser;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match args::Cli::try_parse() {
+        Ok(cli) => failure::exit_code(cli.command.run()),
+        Err(error) => failure::usage(&error),
+    }
+}

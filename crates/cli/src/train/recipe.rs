@@ -1,0 +1,219 @@
+//! The flags that decide the result of a run.
+
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+use clap::builder::BoolishValueParser;
+use clap::{ArgAction, Args, ValueEnum};
+use residua_data::{Augment, Dataset, Kind, OpenOptions};
+use residua_engine::Precision;
+use residua_graph::Shape;
+use residua_resnet::{Architecture, Init};
+use residua_train::{Length, Recipe, Schedule};
+
+use crate::arguments::{ArchitectureArgs, OpenArgs, one_of};
+use crate::inspect::read_toml;
+
+/// Everything that decides the result.
+#[derive(Debug, Args)]
+pub(crate) struct RecipeArgs {
+    /// Name of an architecture or a .toml file with one [default: resnet20 for small images,
+    /// resnet18 for photographs, dense-resnet for vectors]
+    #[arg(long, value_name = "NAME", help_heading = "Network")]
+    model: Option<String>,
+    #[command(flatten)]
+    architecture: ArchitectureArgs,
+    /// Scale of the initial weights [default: kaiming-fan-out]
+    #[arg(long, value_name = "KIND", help_heading = "Network",
+          value_parser = one_of::<Init>(&["kaiming-fan-out", "kaiming-fan-in"]))]
+    init: Option<Init>,
+    /// Start every residual block as its shortcut
+    #[arg(long, help_heading = "Network")]
+    zero_init_residual: bool,
+
+    #[command(flatten)]
+    open: OpenArgs,
+    /// Height and width fed to the network [default: the images' own if small, else 224]
+    #[arg(long, value_name = "PIXELS", help_heading = "Data")]
+    image_size: Option<usize>,
+    /// Random changes to training images [default: pad-crop-flip for small images,
+    /// random-resized-crop-flip for photographs]
+    #[arg(long, value_name = "KIND", help_heading = "Data", value_parser = one_of::<Augment>(&[
+        "none", "pad-crop", "pad-crop-flip", "random-resized-crop", "random-resized-crop-flip"]))]
+    augment: Option<Augment>,
+
+    /// Passes over the training set [default: 30, or 100 for vectors]
+    #[arg(long, value_name = "NUMBER", help_heading = "Length", conflicts_with = "steps")]
+    epochs: Option<u64>,
+    /// Updates of the weights, instead of epochs
+    #[arg(long, value_name = "NUMBER", help_heading = "Length")]
+    steps: Option<u64>,
+    /// Steps between evaluations on the dev set [default: one epoch]
+    #[arg(long, value_name = "STEPS", help_heading = "Length")]
+    eval_every: Option<u64>,
+    /// Steps between checkpoints [default: one epoch]
+    #[arg(long, value_name = "STEPS", help_heading = "Length")]
+    checkpoint_every: Option<u64>,
+
+    /// Samples in each step [default: 128, or 32 for photographs]
+    #[arg(long, value_name = "NUMBER", help_heading = "Optimisation")]
+    batch_size: Option<usize>,
+    /// Learning rate, the highest one of one-cycle [default: 0.1, or 0.025 for photographs]
+    #[arg(long, value_name = "RATE", help_heading = "Optimisation")]
+    lr: Option<f64>,
+    /// How the learning rate changes [default: one-cycle]
+    #[arg(long, value_enum, value_name = "KIND", help_heading = "Optimisation")]
+    schedule: Option<ScheduleKind>,
+    /// Steps at which the step schedule multiplies the learning rate by --gamma
+    #[arg(
+        long,
+        value_name = "STEPS",
+        help_heading = "Optimisation",
+        value_delimiter = ',',
+        required_if_eq("schedule", "step")
+    )]
+    milestones: Option<Vec<u64>>,
+    /// Factor of each drop of the step schedule [default: 0.1]
+    #[arg(long, value_name = "FACTOR", help_heading = "Optimisation", requires = "milestones")]
+    gamma: Option<f64>,
+    /// Steps over which the learning rate rises to the schedule's [default: 0]
+    #[arg(long, value_name = "STEPS", help_heading = "Optimisation")]
+    warmup_steps: Option<u64>,
+    /// Momentum of SGD [default: 0.9]
+    #[arg(long, value_name = "SHARE", help_heading = "Optimisation")]
+    momentum: Option<f64>,
+    /// Nesterov's momentum
+    #[arg(long, help_heading = "Optimisation")]
+    nesterov: bool,
+    /// Weight decay [default: 5e-4 for small images, else 1e-4]
+    #[arg(long, value_name = "RATE", help_heading = "Optimisation")]
+    weight_decay: Option<f64>,
+    /// Whether biases decay: on or off [default: on]
+    #[arg(long, value_name = "ON|OFF", help_heading = "Optimisation",
+          action = ArgAction::Set, value_parser = BoolishValueParser::new())]
+    decay_bias: Option<bool>,
+    /// Whether weights and biases of batch norms decay: on or off [default: on]
+    #[arg(long, value_name = "ON|OFF", help_heading = "Optimisation",
+          action = ArgAction::Set, value_parser = BoolishValueParser::new())]
+    decay_norm: Option<bool>,
+    /// Share of the target that is spread over all classes [default: 0]
+    #[arg(long, value_name = "SHARE", help_heading = "Optimisation")]
+    label_smoothing: Option<f64>,
+    /// Largest norm of the gradients; longer ones are scaled down to it [default: no limit]
+    #[arg(long, value_name = "NORM", help_heading = "Optimisation")]
+    clip_grad_norm: Option<f64>,
+    /// Decides the initial weights, the order of the samples and their augmentation [default: 0]
+    #[arg(long, value_name = "NUMBER", help_heading = "Optimisation")]
+    seed: Option<u64>,
+    /// Number format of the computation [default: f32]
+    #[arg(long, value_name = "FORMAT", help_heading = "Optimisation",
+          value_parser = one_of::<Precision>(&["f32"]))]
+    precision: Option<Precision>,
+}
+
+/// How the learning rate changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ScheduleKind {
+    /// The same throughout
+    Constant,
+    /// Divided by 10 at half and at three quarters of the steps (He et al. 2015)
+    Paper,
+    /// Multiplied by --gamma at each of --milestones
+    Step,
+    /// Half a cosine down to 0
+    Cosine,
+    /// Up for 30 % of the steps, then down to almost 0
+    OneCycle,
+}
+
+impl RecipeArgs {
+    /// What suits the dataset, with what is set here.
+    pub(crate) fn recipe(
+        &self,
+        data: String,
+        open: OpenOptions,
+        dataset: &Dataset,
+    ) -> Result<Recipe> {
+        let name = self.model.as_deref().unwrap_or(match dataset.kind() {
+            Kind::SmallImages => "resnet20",
+            Kind::ImageFolder => "resnet18",
+            Kind::Vectors => "dense-resnet",
+        });
+        let architecture = self.architecture(name, dataset)?;
+        self.apply(Recipe::new(data, open, dataset, architecture), dataset)
+    }
+
+    /// Changes how the dataset is opened.
+    pub(crate) fn apply_open(&self, open: &mut OpenOptions) {
+        self.open.apply(open);
+        open.image_size = self.image_size.or(open.image_size);
+    }
+
+    /// Changes what is set here.
+    pub(crate) fn apply(&self, recipe: Recipe, dataset: &Dataset) -> Result<Recipe> {
+        let mut architecture = recipe.architecture.clone();
+        if self.model.is_some() || !self.architecture.is_empty() {
+            let name = self.model.as_deref().unwrap_or(recipe.architecture.name());
+            architecture = self.architecture(name, dataset)?;
+        }
+        let epochs = self.epochs.map(Length::Epochs);
+        Ok(Recipe {
+            seed: self.seed.unwrap_or(recipe.seed),
+            batch_size: self.batch_size.unwrap_or(recipe.batch_size),
+            lr: self.lr.unwrap_or(recipe.lr),
+            momentum: self.momentum.unwrap_or(recipe.momentum),
+            nesterov: self.nesterov || recipe.nesterov,
+            weight_decay: self.weight_decay.unwrap_or(recipe.weight_decay),
+            decay_bias: self.decay_bias.unwrap_or(recipe.decay_bias),
+            decay_norm: self.decay_norm.unwrap_or(recipe.decay_norm),
+            warmup_steps: self.warmup_steps.unwrap_or(recipe.warmup_steps),
+            label_smoothing: self.label_smoothing.unwrap_or(recipe.label_smoothing),
+            clip_grad_norm: self.clip_grad_norm.or(recipe.clip_grad_norm),
+            precision: self.precision.unwrap_or(recipe.precision),
+            init: self.init.unwrap_or(recipe.init),
+            zero_init_residual: self.zero_init_residual || recipe.zero_init_residual,
+            eval_every: self.eval_every.or(recipe.eval_every),
+            checkpoint_every: self.checkpoint_every.or(recipe.checkpoint_every),
+            schedule: self.schedule(recipe.schedule)?,
+            length: self.steps.map(Length::Steps).or(epochs).unwrap_or(recipe.length),
+            augment: self.augment.unwrap_or(recipe.augment),
+            architecture,
+            ..recipe
+        })
+    }
+
+    fn schedule(&self, before: Schedule) -> Result<Schedule> {
+        let is_step = match self.schedule {
+            None => matches!(before, Schedule::Step { .. }),
+            Some(kind) => kind == ScheduleKind::Step,
+        };
+        ensure!(
+            is_step || self.milestones.is_none(),
+            "--milestones and --gamma go with --schedule step"
+        );
+        Ok(match (self.schedule, &self.milestones) {
+            (Some(ScheduleKind::Constant), _) => Schedule::Constant,
+            (Some(ScheduleKind::Paper), _) => Schedule::Paper,
+            (Some(ScheduleKind::Cosine), _) => Schedule::Cosine,
+            (Some(ScheduleKind::OneCycle), _) => Schedule::OneCycle,
+            (_, Some(milestones)) => {
+                Schedule::Step { milestones: milestones.clone(), gamma: self.gamma.unwrap_or(0.1) }
+            }
+            (_, None) => before,
+        })
+    }
+
+    /// The network, of the dataset's shape and number of classes.
+    fn architecture(&self, name: &str, dataset: &Dataset) -> Result<Architecture> {
+        if name.ends_with(".toml") {
+            ensure!(
+                self.architecture.is_empty(),
+                "--depth, --width, --shortcut and --no-norm go with a name, not with a .toml file"
+            );
+            return read_toml(Path::new(name));
+        }
+        let [c, h, w] = dataset.sample_shape();
+        let (input, classes) = (Shape::image(c, h, w), dataset.classes().len());
+        Ok(Architecture::named_with(name, input, classes, &self.architecture.options())?)
+    }
+}

@@ -1,0 +1,132 @@
+//! A residual block whose weights and biases are 0 is the identity on what is not negative, bit for
+//! bit, so that blocks can be put into a trained network without changing what it says.
+
+use residua_engine::{Isa, Mode, Plan, PlanError, PlanOptions, Precision};
+use residua_graph::{Conv2d, Graph, GraphBuilder, GraphError, Shape, ValueId, Weights};
+use residua_testkit::Generator;
+
+const NUM_SAMPLES: usize = 5;
+
+/// Adds `relu(F(x) + x)`, convolutional or fully connected, with batch norms or with biases.
+fn block(
+    builder: &mut GraphBuilder,
+    input: ValueId,
+    dense: bool,
+    norm: bool,
+) -> Result<ValueId, GraphError> {
+    let c = builder.shape(input).c;
+    let mut x = input;
+    for i in 1..=2 {
+        let name = format!("block.layer{i}");
+        x = match dense {
+            true => builder.linear(&name, x, c)?,
+            false => builder.conv2d(&name, x, Conv2d::square(c, 3).padding(1).bias(!norm))?,
+        };
+        if norm {
+            x = builder.batch_norm(&format!("block.bn{i}"), x)?;
+        }
+        if i == 1 {
+            x = builder.relu("block.relu1", x);
+        }
+    }
+    let sum = builder.add("block.add", x, input)?;
+    Ok(builder.relu("block.relu2", sum))
+}
+
+/// Not negative: zero, tiny, subnormal and huge values among others.
+fn input(len: usize, seed: u64) -> Vec<f32> {
+    let special = [0.0, f32::MIN_POSITIVE, 1e-42, 3.0e38, 1.0 / 3.0, 16_777_217.0];
+    let values = Generator::new(seed).signed(len).into_iter().map(|x| x.max(0.0));
+    values.enumerate().map(|(i, x)| if i % 3 == 0 { special[i / 3 % 6] } else { x }).collect()
+}
+
+fn outputs(graph: &Graph, weights: &Weights, input: &[f32]) -> Result<Vec<Vec<f32>>, PlanError> {
+    let len = NUM_SAMPLES * graph.shape(graph.output()).len();
+    let mut outputs = Vec::new();
+    for isa in Isa::supported() {
+        let options =
+            |mode| PlanOptions { batch_size: NUM_SAMPLES, mode, precision: Precision::F32, isa };
+        let (mut eval, mut train) = (vec![f32::NAN; len], vec![f32::NAN; len]);
+        let mut plan = Plan::new(graph, &options(Mode::Eval))?;
+        plan.load(weights);
+        plan.forward(input, &mut eval);
+        Plan::new(graph, &options(Mode::Train))?.forward_train(
+            &mut weights.clone(),
+            input,
+            &mut train,
+        );
+        outputs.extend([eval, train]);
+    }
+    Ok(outputs)
+}
+
+fn assert_same_bits(got: &[f32], want: &[f32], what: &str) {
+    for (i, (got, want)) in got.iter().zip(want).enumerate() {
+        assert_eq!(got.to_bits(), want.to_bits(), "{what}, element {i}: {got:?}, want {want:?}");
+    }
+    assert_eq!(got.len(), want.len(), "{what}");
+}
+
+#[test]
+fn a_block_of_zeros_is_the_identity() -> Result<(), Box<dyn std::error::Error>> {
+    for (shape, dense) in [
+        (Shape::image(5, 4, 6), false),
+        (Shape::image(19, 3, 3), false),
+        (Shape::vector(16), false),
+        (Shape::vector(13), true),
+        (Shape::vector(64), true),
+    ] {
+        for norm in [false, true] {
+            let mut builder = GraphBuilder::new(shape);
+            let input = builder.input();
+            let output = block(&mut builder, input, dense, norm)?;
+            let graph = builder.finish(output);
+            let input = self::input(NUM_SAMPLES * shape.len(), 1);
+            // Also the weights of the batch norms; running variances are 0, which eps makes fine.
+            for output in outputs(&graph, &Weights::zeros(&graph), &input)? {
+                assert_same_bits(&output, &input, &format!("{shape}, dense {dense}, norm {norm}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The same with weights in the layers, where only the last batch norm is 0, inside a network.
+#[test]
+fn a_block_with_a_zero_norm_leaves_the_logits_as_they_are() -> Result<(), Box<dyn std::error::Error>>
+{
+    let network = |with_block: bool| -> Result<Graph, GraphError> {
+        let mut builder = GraphBuilder::new(Shape::image(3, 6, 5));
+        let stem = Conv2d::square(9, 3).padding(1);
+        let mut x = builder.conv2d("conv1", builder.input(), stem)?;
+        x = builder.batch_norm("bn1", x)?;
+        x = builder.relu("relu", x);
+        if with_block {
+            x = block(&mut builder, x, false, true)?;
+        }
+        x = builder.global_avg_pool("avgpool", x);
+        let logits = builder.linear("fc", x, 4)?;
+        Ok(builder.finish(logits))
+    };
+    let (short, long) = (network(false)?, network(true)?);
+    let mut generator = Generator::new(2);
+    let short_weights = crate::architectures::random_weights(&short, &mut generator);
+    let mut long_weights = crate::architectures::random_weights(&long, &mut generator);
+    for spec in short.params().iter().chain(short.buffers()) {
+        let values = short_weights.get(&short, &spec.name).expect("its own tensor");
+        long_weights.get_mut(&long, &spec.name).expect("the same tensor").copy_from_slice(values);
+    }
+    for name in ["block.bn2.weight", "block.bn2.bias"] {
+        long_weights.get_mut(&long, name).expect("the block's last norm").fill(0.0);
+    }
+    let input = generator.signed(NUM_SAMPLES * 3 * 6 * 5);
+    let want = outputs(&short, &short_weights, &input)?;
+    for (got, want) in outputs(&long, &long_weights, &input)?.iter().zip(&want) {
+        assert_same_bits(got, want, "logits");
+    }
+
+    // The negative control: the smallest change of the norm shows.
+    long_weights.get_mut(&long, "block.bn2.bias").expect("the block's last norm").fill(1e-6);
+    assert_ne!(outputs(&long, &long_weights, &input)?, want);
+    Ok(())
+}

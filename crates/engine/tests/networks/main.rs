@@ -1,0 +1,10 @@
+//! Whole networks: the interpreter against PyTorch and finite differences, plans against both.
+
+mod architectures;
+mod case;
+mod goldens;
+mod gradients;
+mod identity;
+mod plan_matches_reference;
+mod rounding;
+mod rounding_mutants;
