@@ -6,9 +6,11 @@
 //! Only the values themselves may be anything; [`Model::num_non_finite`] counts the bad ones.
 
 mod error;
+mod f32_tensor;
 mod model;
 mod write_whole;
 
 pub use error::FormatError;
+pub use f32_tensor::F32Tensor;
 pub use model::{Model, Provenance};
 pub use write_whole::write_whole;

@@ -6,11 +6,11 @@ use std::path::Path;
 use residua_data::Preprocessing;
 use residua_graph::{Graph, TensorSpec, Weights};
 use residua_resnet::Architecture;
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::{FormatError, write_whole};
+use crate::{F32Tensor, FormatError, write_whole};
 
 /// The format this version writes, and the newest it reads.
 const FORMAT_VERSION: u64 = 1;
@@ -125,14 +125,9 @@ impl Model {
         };
         let header = serde_json::to_string(&header).map_err(FormatError::Header)?;
         let metadata = HashMap::from([(METADATA_KEY.to_owned(), header)]);
-        let tensors: Vec<_> = tensors(&graph, &self.weights)
-            .map(|(spec, values)| (&spec.name, &spec.shape, little_endian(values)))
-            .collect();
-        let views = tensors.iter().map(|(name, shape, bytes)| {
-            Ok((*name, TensorView::new(Dtype::F32, shape.to_vec(), bytes)?))
-        });
-        let views: Vec<_> = views.collect::<Result<_, FormatError>>()?;
-        Ok(safetensors::serialize(views, Some(metadata))?)
+        let tensors = tensors(&graph, &self.weights)
+            .map(|(spec, values)| (&spec.name, F32Tensor { shape: &spec.shape, values }));
+        Ok(safetensors::serialize(tensors, Some(metadata))?)
     }
 
     /// The model in the content of a model file.
@@ -174,7 +169,7 @@ impl Model {
             hash.update(&spec.name);
             hash.update((spec.shape.len() as u64).to_le_bytes());
             spec.shape.iter().for_each(|&dim| hash.update((dim as u64).to_le_bytes()));
-            hash.update(little_endian(values));
+            values.iter().for_each(|value| hash.update(value.to_le_bytes()));
         }
         Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
     }
@@ -224,10 +219,6 @@ fn tensors<'a>(
     params.chain(buffers)
 }
 
-fn little_endian(values: &[f32]) -> Vec<u8> {
-    values.iter().flat_map(|value| value.to_le_bytes()).collect()
-}
-
 fn parse_header(json: &str) -> Result<Header, FormatError> {
     let Version { format_version } = serde_json::from_str(json).map_err(FormatError::Header)?;
     if format_version > FORMAT_VERSION {
@@ -247,14 +238,15 @@ fn read_weights(graph: &Graph, file: &SafeTensors<'_>) -> Result<Weights, Format
     if let Some(tensor) = file.names().into_iter().filter(|name| !known.contains(name)).min() {
         return Err(FormatError::UnknownTensor { tensor: tensor.to_owned() });
     }
-    let mut weights = Weights::zeros(graph);
-    for spec in graph.params() {
-        copy(file.tensor(&spec.name)?.data(), &mut weights.params[spec.range()]);
-    }
-    for spec in graph.buffers() {
-        copy(file.tensor(&spec.name)?.data(), &mut weights.buffers[spec.range()]);
-    }
-    Ok(weights)
+    let values = |specs: &[TensorSpec]| -> Result<Vec<f32>, FormatError> {
+        let len = specs.last().map_or(0, |spec| spec.range().end);
+        let mut values = Vec::with_capacity(len);
+        for spec in specs {
+            values.extend(F32Tensor::read(&file.tensor(&spec.name)?).into_iter().flatten());
+        }
+        Ok(values)
+    };
+    Ok(Weights { params: values(graph.params())?, buffers: values(graph.buffers())? })
 }
 
 fn check_tensor(spec: &TensorSpec, file: &SafeTensors<'_>) -> Result<(), FormatError> {
@@ -267,13 +259,6 @@ fn check_tensor(spec: &TensorSpec, file: &SafeTensors<'_>) -> Result<(), FormatE
         return Err(FormatError::Tensor { tensor, got, expected: format!("F32 {:?}", spec.shape) });
     }
     Ok(())
-}
-
-fn copy(bytes: &[u8], values: &mut [f32]) {
-    let (chunks, _) = bytes.as_chunks();
-    for (value, &chunk) in values.iter_mut().zip(chunks) {
-        *value = f32::from_le_bytes(chunk);
-    }
 }
 
 /// The file's bytes, unless it is something that has no end, or more than any model has.

@@ -3,9 +3,9 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use residua_format::write_whole;
+use residua_format::{F32Tensor, write_whole};
 use residua_graph::{Graph, Weights};
-use safetensors::{Dtype, SafeTensors, tensor::TensorView};
+use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -80,15 +80,10 @@ pub(crate) fn to_bytes(
     let metadata = HashMap::from([(METADATA_KEY.to_owned(), serde_json::to_string(header)?)]);
     let tensors =
         [("params", &weights.params[..]), ("buffers", &weights.buffers), ("velocity", velocity)];
-    let tensors = tensors.map(|(name, values)| {
-        let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-        (name, values.len(), bytes)
-    });
-    let views = tensors
-        .iter()
-        .map(|(name, len, bytes)| Ok((*name, TensorView::new(Dtype::F32, vec![*len], bytes)?)));
-    let views: Vec<_> = views.collect::<Result<_, CheckpointError>>()?;
-    let mut bytes = safetensors::serialize(views, Some(metadata))?;
+    let shapes = tensors.map(|(_, values)| [values.len()]);
+    let tensors = tensors.iter().zip(&shapes);
+    let tensors = tensors.map(|(&(name, values), shape)| (name, F32Tensor { shape, values }));
+    let mut bytes = safetensors::serialize(tensors, Some(metadata))?;
     let digest = Sha256::digest(&bytes);
     bytes.extend_from_slice(&digest);
     Ok(bytes)
@@ -96,11 +91,10 @@ pub(crate) fn to_bytes(
 
 fn values(tensors: &SafeTensors<'_>, name: &str) -> Result<Vec<f32>, CheckpointError> {
     let view = tensors.tensor(name)?;
-    if view.dtype() != Dtype::F32 {
-        return Err(CheckpointError::Dtype { tensor: name.to_owned(), got: view.dtype() });
+    match F32Tensor::read(&view) {
+        Some(values) => Ok(values.collect()),
+        None => Err(CheckpointError::Dtype { tensor: name.to_owned(), got: view.dtype() }),
     }
-    let (chunks, _) = view.data().as_chunks();
-    Ok(chunks.iter().map(|&chunk| f32::from_le_bytes(chunk)).collect())
 }
 
 /// The checkpoints of a run.
@@ -151,7 +145,8 @@ impl CheckpointFolder {
         Ok(found)
     }
 
-    /// The newest checkpoint that verifies.
+    /// The newest checkpoint that verifies. Newer ones that were cut short or changed are set aside
+    /// under another name; one that can't be read, or only by a later version, is an error.
     pub(crate) fn newest(&self) -> Result<Found, TrainError> {
         let mut damaged = Vec::new();
         for (step, path) in self.list()? {
@@ -160,8 +155,11 @@ impl CheckpointFolder {
                     return Ok(Found { newest: Some((path, checkpoint)), damaged });
                 }
                 Ok(checkpoint) => CheckpointError::Step { got: checkpoint.header.step },
-                Err(error) => error,
+                Err(error @ CheckpointError::Digest) => error,
+                Err(source) => return Err(TrainError::Checkpoint { path, source }),
             };
+            let aside = path.with_extension("ckpt.damaged");
+            fs::rename(&path, &aside).map_err(|source| write_error(&aside, source))?;
             damaged.push((path, error));
         }
         Ok(Found { newest: None, damaged })

@@ -193,7 +193,7 @@ impl Tally {
         self.confusion[label][predicted.expect("at least one class")] += 1;
         self.num_samples += 1;
         self.num_top5_errors += u64::from(rank >= 5);
-        self.loss_sum += f64::from(log_sum_exp(logits)) - f64::from(logits[label]);
+        self.loss_sum += log_sum_exp(logits) - f64::from(logits[label]);
         true
     }
 

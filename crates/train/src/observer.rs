@@ -102,7 +102,8 @@ pub struct StepReport {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Warning {
-    /// A checkpoint does not verify; an older one, or the start, is taken. The file is removed.
+    /// A checkpoint was cut short or changed. It is set aside as `*.ckpt.damaged`; the one before
+    /// it, or the start, is taken.
     DamagedCheckpoint {
         /// The file.
         path: PathBuf,

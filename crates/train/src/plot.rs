@@ -42,7 +42,7 @@ const COLORS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9"
 pub fn error_curves(title: &str, curves: &[ErrorCurve]) -> String {
     let steps = curves.iter().flat_map(|curve| curve.train.iter().chain(&curve.dev));
     let last_step = steps.map(|&(step, _)| step).max().unwrap_or(0);
-    let (x_label, unit) = match last_step >= 2000 {
+    let (x_label, unit) = match last_step >= 10_000 {
         true => ("step (thousands)", 1e3),
         false => ("step", 1.0),
     };

@@ -42,8 +42,7 @@ impl RunFolder {
             return Err(TrainError::NoRun { path: path.to_owned() });
         }
         let folder = Self::lock(path)?;
-        folder.remove_temporaries(path)?;
-        folder.remove_temporaries(&path.join(CHECKPOINTS))?;
+        folder.remove_temporaries()?;
         Ok(folder)
     }
 
@@ -63,26 +62,22 @@ impl RunFolder {
         for file in FILES {
             remove_if_there(&self.path.join(file))?;
         }
-        for (_, checkpoint) in self.checkpoints().list()? {
-            remove_if_there(&checkpoint)?;
-        }
-        self.remove_temporaries(&self.path)?;
-        self.remove_temporaries(&self.path.join(CHECKPOINTS))
+        let is_checkpoint = |name: &str| {
+            name.starts_with("step-") && [".ckpt", ".damaged"].iter().any(|end| name.ends_with(end))
+        };
+        remove_matching(&self.path.join(CHECKPOINTS), is_checkpoint)?;
+        self.remove_temporaries()
     }
 
     /// Removes what a killed process left half-written: `.{file}.XXXXXX.tmp`.
-    fn remove_temporaries(&self, folder: &Path) -> Result<(), TrainError> {
-        let Ok(entries) = fs::read_dir(folder) else { return Ok(()) };
-        for entry in entries.flatten() {
-            let name = entry.file_name();
-            let name = name.to_string_lossy();
-            let ours = FILES.iter().any(|file| name.starts_with(&format!(".{file}.")))
-                || name.starts_with(".step-");
-            if ours && name.ends_with(".tmp") {
-                remove_if_there(&entry.path())?;
-            }
-        }
-        Ok(())
+    fn remove_temporaries(&self) -> Result<(), TrainError> {
+        let is_ours = |name: &str| {
+            let mut starts = FILES.iter().copied().chain(["step-"]);
+            name.ends_with(".tmp")
+                && name.strip_prefix('.').is_some_and(|rest| starts.any(|s| rest.starts_with(s)))
+        };
+        remove_matching(&self.path, is_ours)?;
+        remove_matching(&self.path.join(CHECKPOINTS), is_ours)
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -99,7 +94,18 @@ impl RunFolder {
     }
 }
 
-pub(crate) fn remove_if_there(path: &Path) -> Result<(), TrainError> {
+/// Removes the files of a folder, if it is there, whose names match.
+fn remove_matching(folder: &Path, matches: impl Fn(&str) -> bool) -> Result<(), TrainError> {
+    let Ok(entries) = fs::read_dir(folder) else { return Ok(()) };
+    for entry in entries.flatten() {
+        if entry.file_name().to_str().is_some_and(&matches) {
+            remove_if_there(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn remove_if_there(path: &Path) -> Result<(), TrainError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(write_error(path, error)),
         _ => Ok(()),

@@ -58,14 +58,14 @@ struct Intervals {
 impl Intervals {
     fn new(recipe: &Recipe, steps_per_epoch: u64) -> Self {
         let total_steps = recipe.length.steps(steps_per_epoch);
-        // Every epoch, or every few of very short ones: a run has at most about this many.
+        // A run has at most about this many of each: an epoch may be a few steps.
         const MOST: u64 = 200;
         let num_epochs = total_steps.div_ceil(steps_per_epoch);
         let epochs = num_epochs.div_ceil(MOST) * steps_per_epoch;
         Self {
             total_steps,
             steps_per_epoch,
-            record: (total_steps / (3 * MOST)).clamp(1, steps_per_epoch.div_ceil(4)),
+            record: (total_steps / MOST).clamp(1, steps_per_epoch),
             evaluate: recipe.eval_every.unwrap_or(epochs),
             checkpoint: recipe.checkpoint_every.unwrap_or(epochs),
         }
@@ -300,7 +300,7 @@ impl<'a> Session<'a> {
         let json = serde_json::to_vec_pretty(&summary).expect("a summary is valid JSON");
         write_whole(self.folder.file("summary.json"), |file| file.write_all(&json))?;
         self.observer.on_event(&Event::Finished(&summary));
-        Ok(Outcome::Finished(summary))
+        Ok(Outcome::Finished(Box::new(summary)))
     }
 
     fn model(&self, weights: Weights) -> Model {

@@ -6,7 +6,7 @@ use residua_data::Dataset;
 use residua_engine::{Isa, ThreadPool};
 
 use crate::checkpoint::Checkpoint;
-use crate::run_folder::{RunFolder, remove_if_there};
+use crate::run_folder::RunFolder;
 use crate::session::Session;
 use crate::{Observer, Recipe, Summary, TrainError, Warning};
 
@@ -20,13 +20,15 @@ pub struct RunOptions {
     /// The most that kernels may use; the best there is if not set. Only this one changes the last
     /// bits of the result.
     pub isa: Option<Isa>,
+    /// Whether a new run may replace one that is in its folder.
+    pub overwrite: bool,
 }
 
 /// How a session of training ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
     /// The run is over.
-    Finished(Summary),
+    Finished(Box<Summary>),
     /// It was stopped, wrote a checkpoint and can be resumed.
     Interrupted {
         /// Steps made so far.
@@ -54,7 +56,7 @@ pub enum Outcome {
 /// let architecture = Architecture::named("resnet20", input, dataset.classes().len())?;
 /// let recipe = Recipe::new(source, open, &dataset, architecture);
 /// let trainer =
-///     Trainer::create("runs/shapes".as_ref(), false, recipe, dataset, RunOptions::default())?;
+///     Trainer::create("runs/shapes".as_ref(), recipe, dataset, RunOptions::default())?;
 /// trainer.run(&mut (), &AtomicBool::new(false))?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -77,14 +79,13 @@ impl Trainer {
     /// in use, or holds a run, unless that is to be overwritten.
     pub fn create(
         folder: &Path,
-        overwrite: bool,
         recipe: Recipe,
         dataset: Arc<Dataset>,
         options: RunOptions,
     ) -> Result<Self, TrainError> {
         recipe.validate()?;
         recipe.check_dataset(&dataset)?;
-        let folder = RunFolder::create(folder, overwrite)?;
+        let folder = RunFolder::create(folder, options.overwrite)?;
         recipe.save(folder.file("config.toml"))?;
         let (resumed, last_checkpoint, warnings) = (None, None, Vec::new());
         Ok(Self { folder, recipe, dataset, options, resumed, last_checkpoint, warnings })
@@ -104,11 +105,9 @@ impl Trainer {
         let recipe = Recipe::load(folder.file("config.toml"))?;
         recipe.check_dataset(&dataset)?;
         let found = folder.checkpoints().newest()?;
-        let mut warnings = Vec::new();
-        for (path, error) in found.damaged {
-            remove_if_there(&path)?;
-            warnings.push(Warning::DamagedCheckpoint { path, error });
-        }
+        let damaged = found.damaged.into_iter();
+        let warnings =
+            damaged.map(|(path, error)| Warning::DamagedCheckpoint { path, error }).collect();
         let (last_checkpoint, resumed) = found.newest.unzip();
         let trainer = Self { folder, recipe, dataset, options, resumed, last_checkpoint, warnings };
         trainer.check_resumed()?;

@@ -1,5 +1,7 @@
 //! `kill -9` at any moment, resume, and the model file has the bytes of the uninterrupted run's.
 
+#![cfg(unix)]
+
 mod small_run;
 
 use std::collections::hash_map::RandomState;
@@ -49,7 +51,7 @@ fn child_trains() {
     let dataset = task.dataset();
     let trainer = match folder.join("config.toml").exists() {
         true => Trainer::resume(folder, dataset, two_threads()),
-        false => Trainer::create(folder, false, recipe(task), dataset, two_threads()),
+        false => Trainer::create(folder, recipe(task), dataset, two_threads()),
     };
     trainer.unwrap().run(&mut Lines, &AtomicBool::new(false)).unwrap();
 }

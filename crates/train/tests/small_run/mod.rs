@@ -81,7 +81,7 @@ impl Task {
 }
 
 pub(crate) fn two_threads() -> RunOptions {
-    RunOptions { threads: Some(2), workers: Some(2), isa: None }
+    RunOptions { threads: Some(2), workers: Some(2), ..Default::default() }
 }
 
 /// A new run to its end.
@@ -100,7 +100,7 @@ pub(crate) fn train_watched(
     options: RunOptions,
     observer: &mut dyn Observer,
 ) -> Result<Summary, TrainError> {
-    let trainer = Trainer::create(folder, false, recipe, Arc::clone(dataset), options)?;
+    let trainer = Trainer::create(folder, recipe, Arc::clone(dataset), options)?;
     finished(trainer.run(observer, &AtomicBool::new(false))?)
 }
 
@@ -120,7 +120,7 @@ pub(crate) fn resume_watched(
 
 fn finished(outcome: Outcome) -> Result<Summary, TrainError> {
     match outcome {
-        Outcome::Finished(summary) => Ok(summary),
+        Outcome::Finished(summary) => Ok(*summary),
         Outcome::Interrupted { step } => panic!("interrupted after step {step}"),
     }
 }
