@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
@@ -52,6 +52,9 @@ const PLANE: usize = 32 * 32;
 const MAX_MEMBER_BYTES: u64 = 1 << 28;
 const MAX_TOTAL_BYTES: u64 = 1 << 30;
 
+const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+const TAR_MAGIC_AT: usize = 257;
+
 /// The members that matter, by the last part of their name.
 type Members = HashMap<String, Vec<u8>>;
 
@@ -59,15 +62,15 @@ type Members = HashMap<String, Vec<u8>>;
 pub(crate) fn read_archive(path: &Path) -> Result<Found, DataError> {
     let file = File::open(path).map_err(DataError::read(path))?;
     let mut file = BufReader::with_capacity(1 << 16, file);
-    let mut magic = [0; 2];
-    let is_gzip = file.read_exact(&mut magic).is_ok() && magic == [0x1f, 0x8b];
-    io::Seek::rewind(&mut file).map_err(DataError::read(path))?;
-    let members = if is_gzip {
-        read_members(MultiGzDecoder::new(file), path)?
+    let start = file.fill_buf().map_err(DataError::read(path))?;
+    if start.starts_with(&GZIP_MAGIC) {
+        assemble(path, &read_members(MultiGzDecoder::new(file), path)?)
+    } else if start.get(TAR_MAGIC_AT..).is_some_and(|rest| rest.starts_with(b"ustar")) {
+        assemble(path, &read_members(file, path)?)
     } else {
-        read_members(file, path)?
-    };
-    assemble(path, &members)
+        let problem = "neither an archive (.tar.gz, .tar) nor a table (.csv, .npy)";
+        Err(DataError::invalid(path.display().to_string(), problem))
+    }
 }
 
 /// Reads the folder that such an archive extracts to.
@@ -118,7 +121,9 @@ fn read_members(reader: impl Read, path: &Path) -> Result<Members, DataError> {
     let mut members = Members::new();
     let mut total = 0;
     let mut archive = tar::Archive::new(reader);
-    for entry in archive.entries().map_err(damaged)? {
+    // Raw: an entry that only holds the name of the next one may be of any length, and would be
+    // read whole. The names in question are short.
+    for entry in archive.entries().map_err(damaged)?.raw(true) {
         let entry = entry.map_err(damaged)?;
         let name = entry.path_bytes();
         let name = String::from_utf8_lossy(name.rsplit(|&b| b == b'/').next().unwrap_or(&name));

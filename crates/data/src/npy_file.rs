@@ -2,7 +2,7 @@ use std::fs::File;
 use std::io::{BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 
-use npyz::{Deserialize, NpyFile, Order};
+use npyz::{NpyFile, Order};
 
 use crate::DataError;
 use crate::vectors::{MAX_VALUES, Table};
@@ -109,23 +109,16 @@ fn expect_plain_header(file: &mut BufReader<File>) -> Result<(), String> {
 }
 
 /// `None` if the elements are not real numbers.
-fn read_values(npy: NpyFile<BufReader<File>>) -> Option<std::io::Result<Vec<f64>>> {
-    fn all<T: Deserialize>(
-        npy: NpyFile<BufReader<File>>,
-        to_f64: impl Fn(T) -> f64,
-    ) -> Result<std::io::Result<Vec<f64>>, NpyFile<BufReader<File>>> {
-        npy.try_data::<T>().map(|data| data.map(|value| value.map(&to_f64)).collect())
+fn read_values(mut npy: NpyFile<BufReader<File>>) -> Option<std::io::Result<Vec<f64>>> {
+    macro_rules! read_as {
+        ($($number:ty)*) => {
+            $(npy = match npy.try_data::<$number>() {
+                Ok(data) => return Some(data.map(|value| Ok(value? as f64)).collect()),
+                Err(npy) => npy,
+            };)*
+        };
     }
-    all(npy, |v: f32| f64::from(v))
-        .or_else(|npy| all(npy, |v: f64| v))
-        .or_else(|npy| all(npy, |v: i64| v as f64))
-        .or_else(|npy| all(npy, |v: i32| f64::from(v)))
-        .or_else(|npy| all(npy, |v: i16| f64::from(v)))
-        .or_else(|npy| all(npy, |v: i8| f64::from(v)))
-        .or_else(|npy| all(npy, |v: u64| v as f64))
-        .or_else(|npy| all(npy, |v: u32| f64::from(v)))
-        .or_else(|npy| all(npy, |v: u16| f64::from(v)))
-        .or_else(|npy| all(npy, |v: u8| f64::from(v)))
-        .or_else(|npy| all(npy, |v: bool| f64::from(u8::from(v))))
-        .ok()
+    read_as!(f32 f64 i64 i32 i16 i8 u64 u32 u16 u8);
+    let data = npy.try_data::<bool>().ok()?;
+    Some(data.map(|value| Ok(f64::from(u8::from(value?)))).collect())
 }

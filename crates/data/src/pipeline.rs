@@ -29,21 +29,18 @@ impl Pipeline {
     ) -> Result<Self, DataError> {
         preprocessing.validate()?;
         let wants_vectors = preprocessing.resize == Resize::None;
-        match &dataset.samples {
-            Samples::Vectors { width, .. } if wants_vectors => {
-                if preprocessing.channels != *width {
-                    let problem =
-                        format!("holds vectors of {width}, expected {}", preprocessing.channels);
-                    return Err(DataError::invalid(dataset.name(), problem));
-                }
+        let invalid = |problem: String| Err(DataError::invalid(dataset.name(), problem));
+        match (&dataset.samples, wants_vectors) {
+            (Samples::Vectors { width, .. }, true) if *width == preprocessing.channels => {}
+            (Samples::Vectors { width, .. }, true) => {
+                let expected = preprocessing.channels;
+                return invalid(format!("holds vectors of {width}, expected {expected}"));
             }
-            Samples::Vectors { .. } => {
-                return Err(DataError::invalid(dataset.name(), "holds vectors, expected pictures"));
+            (Samples::Vectors { .. }, false) => {
+                return invalid("holds vectors, expected pictures".to_owned());
             }
-            _ if wants_vectors => {
-                return Err(DataError::invalid(dataset.name(), "holds pictures, expected vectors"));
-            }
-            _ => {}
+            (_, true) => return invalid("holds pictures, expected vectors".to_owned()),
+            (_, false) => {}
         }
         let normalizer = Normalizer::new(&preprocessing);
         Ok(Self { dataset: Arc::clone(dataset), preprocessing, normalizer })

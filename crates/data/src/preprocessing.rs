@@ -111,9 +111,9 @@ impl Preprocessing {
         };
         let is_vector = self.resize == Resize::None;
         let (max_channels, max_side) = if is_vector { (MAX_FEATURES, 1) } else { (3, MAX_SIDE) };
-        if self.channels == 0 || self.channels > max_channels || (!is_vector && self.channels == 2)
-        {
-            return refuse("channels", format!("got {}, expected 1 or 3", self.channels));
+        if !(1..=max_channels).contains(&self.channels) || (!is_vector && self.channels == 2) {
+            let expected = if is_vector { "1 to 1048576" } else { "1 or 3" };
+            return refuse("channels", format!("got {}, expected {expected}", self.channels));
         }
         for (field, side) in [("height", self.height), ("width", self.width)] {
             if side == 0 || side > max_side {

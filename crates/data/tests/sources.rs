@@ -213,7 +213,8 @@ fn damaged_archives_are_refused() {
     members.push(members[1].clone());
     assert!(archive("twice.tar.gz", &members).contains("data_batch_1.bin is in it twice"));
     assert!(archive("empty.tar.gz", &Members::new()).contains("neither CIFAR-10"));
-    println!("{}", refusal(&write(&folder, "text.tar.gz", "no archive")));
+    let error = refusal(&write(&folder, "text.tar.gz", "no archive"));
+    assert!(error.contains("neither an archive (.tar.gz, .tar) nor a table"), "{error}");
 }
 
 #[test]
@@ -233,6 +234,18 @@ fn hostile_archives_write_nothing_and_allocate_little() {
     header.set_cksum();
     let path = write(&folder, "huge.tar.gz", gzip(header.as_bytes()));
     assert!(refusal(&path).contains("1099511627776 bytes, expected at most"));
+
+    // A long name of 300 MB, in 300 kB: skipped, not read into memory.
+    let mut members = Vec::new();
+    let mut header = tar::Header::new_gnu();
+    header.set_entry_type(tar::EntryType::GNULongName);
+    header.set_size(300 << 20);
+    header.set_cksum();
+    members.extend(header.as_bytes());
+    members.resize(512 + (300 << 20), 0);
+    members.extend(tar(&cifar_10()));
+    let dataset = open_path(&write(&folder, "name.tar.gz", gzip(&members)));
+    assert_eq!(dataset.len(Split::Test), 10);
 }
 
 fn idx(magic: u32, dims: &[u32], bytes: &[u8]) -> Vec<u8> {
@@ -304,6 +317,10 @@ fn csv_with_named_and_unnamed_columns() {
     let rows: String = (0..30).map(|i| format!("{i},0,{}\n", [10, 9, -1][i % 3])).collect();
     let unnamed = open_path(&write(&folder, "c.csv", rows));
     assert_eq!(unnamed.classes(), ["-1", "9", "10"]);
+    assert_eq!(
+        open_path(&write(&folder, "bom.csv", "\u{feff}1,2,a\n3,4,b\n5,6,a\n")).classes().len(),
+        2
+    );
     // A constant feature is not blown up.
     assert_eq!(unnamed.preprocessing().std[1], 1.0);
 

@@ -153,6 +153,9 @@ pub enum TrainError {
         /// What is wrong with it.
         source: serde_json::Error,
     },
+    /// A plot that can't be drawn as a picture of pixels.
+    #[error("cannot draw the plot: {0}")]
+    Picture(String),
     /// A file can't be written, or a model file can't be read.
     #[error(transparent)]
     Format(#[from] FormatError),

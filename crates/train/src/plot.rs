@@ -9,7 +9,7 @@ use kuva::render::layout::{Layout, TickFormat};
 use kuva::render::plots::Plot;
 use kuva::render::theme::Theme;
 
-use crate::MetricsRecord;
+use crate::{MetricsRecord, TrainError};
 
 /// The error of one network over the steps of its training.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -76,6 +76,28 @@ pub fn error_curves(title: &str, curves: &[ErrorCurve]) -> String {
 /// Draws a confusion matrix, `confusion[true][predicted]` in samples: the shade is the share of
 /// the row, so that classes of different sizes compare; up to 20 classes the counts are written in.
 pub fn confusion_matrix(title: &str, classes: &[String], confusion: &[Vec<u64>]) -> String {
+    let (plots, layout) = confusion_figure(title, classes, confusion);
+    kuva::render_to_svg(plots, layout)
+}
+
+/// [`confusion_matrix`] as the bytes of a PNG, with two pixels for each unit of the SVG.
+///
+/// # Errors
+/// A picture that can't be encoded.
+pub fn confusion_matrix_png(
+    title: &str,
+    classes: &[String],
+    confusion: &[Vec<u64>],
+) -> Result<Vec<u8>, TrainError> {
+    let (plots, layout) = confusion_figure(title, classes, confusion);
+    kuva::render_to_raster(plots, layout, 2.0).map_err(TrainError::Picture)
+}
+
+fn confusion_figure(
+    title: &str,
+    classes: &[String],
+    confusion: &[Vec<u64>],
+) -> (Vec<Plot>, Layout) {
     // The library counts rows from the bottom; the first class belongs at the top.
     let rows: Vec<Vec<(u64, f64)>> = confusion.iter().rev().map(|row| with_shares(row)).collect();
     let shares = rows.iter().map(|row| row.iter().map(|&(_, share)| share));
@@ -96,7 +118,7 @@ pub fn confusion_matrix(title: &str, classes: &[String], confusion: &[Vec<u64>])
     if classes.len() <= 20 {
         layout.annotations = cell_counts(&rows);
     }
-    kuva::render_to_svg(plots, layout)
+    (plots, layout)
 }
 
 /// From near white to a blue light enough for black figures: the library has one colour of text.

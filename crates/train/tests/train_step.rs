@@ -1,0 +1,187 @@
+//! The inner step: which parameters decay, clipping, and that it learns.
+
+mod small_run;
+
+use residua_data::{Augment, EvalLoader, OpenOptions, Split};
+use residua_engine::Isa;
+use residua_graph::{Graph, Role, TensorSpec};
+use residua_resnet::{Architecture, InitOptions, Shape, StemKind, init_weights};
+use residua_train::{Length, Recipe, Schedule, TrainStep, clip_grad_norm, parameter_groups};
+use small_run::{Task, train};
+
+fn graph(recipe: &Recipe) -> Graph {
+    recipe.architecture.to_graph().unwrap()
+}
+
+/// The weight decay of each parameter tensor, by the groups.
+fn decays(recipe: &Recipe) -> Vec<(TensorSpec, f32)> {
+    let graph = graph(recipe);
+    let groups = parameter_groups(&graph, recipe);
+    // The groups cover all parameters once, in order.
+    assert_eq!(groups.first().map(|group| group.range.start), Some(0));
+    assert_eq!(groups.last().map(|group| group.range.end), Some(graph.num_parameters()));
+    assert!(groups.windows(2).all(|pair| pair[0].range.end == pair[1].range.start));
+    let decay = |spec: &TensorSpec| {
+        let group = groups.iter().find(|group| group.range.contains(&spec.offset)).unwrap();
+        assert!(group.range.end >= spec.range().end, "{} is cut", spec.name);
+        (spec.clone(), group.weight_decay)
+    };
+    graph.params().iter().map(decay).collect()
+}
+
+#[test]
+fn by_default_everything_decays() {
+    let recipe = Task::Shapes.recipe();
+    assert!(recipe.decay_bias && recipe.decay_norm);
+    assert_eq!(parameter_groups(&graph(&recipe), &recipe).len(), 1);
+    assert!(decays(&recipe).iter().all(|&(_, decay)| decay == 5e-4));
+}
+
+#[test]
+fn the_switches_spare_biases_and_norms() {
+    for (decay_bias, decay_norm) in [(true, false), (false, true), (false, false)] {
+        let recipe = Recipe { decay_bias, decay_norm, ..Task::Shapes.recipe() };
+        for (spec, decay) in decays(&recipe) {
+            let is_norm = spec.name.contains("bn") || spec.name.contains("downsample.1");
+            let expected = match (is_norm, spec.name.ends_with("bias")) {
+                (true, _) => decay_norm,
+                (false, true) => decay_bias,
+                (false, false) => true,
+            };
+            assert_eq!(decay > 0.0, expected, "{} with {decay_bias}, {decay_norm}", spec.name);
+        }
+    }
+}
+
+/// `step` after one update of a single batch, and what it started from.
+fn one_step(recipe: &Recipe) -> (TrainStep, Vec<f32>) {
+    let (graph, dataset) = (graph(recipe), Task::Shapes.dataset());
+    let init = InitOptions { seed: recipe.seed, ..Default::default() };
+    let mut weights = init_weights(&recipe.architecture, &graph, &init);
+    // So that the decay of biases shows.
+    for spec in
+        graph.params().iter().filter(|spec| matches!(spec.role, Role::Bias | Role::NormBias))
+    {
+        weights.params[spec.range()].fill(0.25);
+    }
+    let before = weights.params.clone();
+    let mut step = TrainStep::new(&graph, weights, recipe, Isa::best().unwrap()).unwrap();
+    let mut loader = EvalLoader::new(&dataset, Split::Train, recipe.batch_size, 1, None).unwrap();
+    let batch = loader.next().unwrap().unwrap();
+    step.run(&batch.input, &batch.labels, 0.5);
+    (step, before)
+}
+
+/// The first parameter that is not `w − lr·(g + weight_decay·w)` with the expected weight decays.
+fn first_mismatch(
+    step: &TrainStep,
+    before: &[f32],
+    decays: &[(TensorSpec, f32)],
+) -> Option<String> {
+    let wrong = |spec: &TensorSpec, decay: f32| {
+        spec.range().any(|i| {
+            let (w, g) = (f64::from(before[i]), f64::from(step.grads()[i]));
+            let expected = w - 0.5 * (g + f64::from(decay) * w);
+            (f64::from(step.weights().params[i]) - expected).abs() > 1e-6 * (1.0 + g.abs())
+        })
+    };
+    decays.iter().find(|(spec, decay)| wrong(spec, *decay)).map(|(spec, _)| spec.name.clone())
+}
+
+#[test]
+fn an_update_decays_what_it_should() {
+    let recipe = Recipe {
+        decay_bias: false,
+        decay_norm: true,
+        weight_decay: 0.1,
+        momentum: 0.0,
+        nesterov: false,
+        ..Task::Shapes.recipe()
+    };
+    let (step, before) = one_step(&recipe);
+    let right = decays(&recipe);
+    assert_eq!(first_mismatch(&step, &before, &right), None);
+    // The comparison notices a tensor that decays and should not, or the other way round.
+    for i in 0..right.len() {
+        let mut wrong = right.clone();
+        wrong[i].1 = 0.1 - wrong[i].1;
+        assert_eq!(first_mismatch(&step, &before, &wrong), Some(right[i].0.name.clone()));
+    }
+}
+
+#[test]
+fn clipping_scales_long_gradients_down() {
+    // As torch.nn.utils.clip_grad_norm_: a norm of 5 becomes 1·5/(5 + 1e-6).
+    let mut grads = [3.0, 0.0, -4.0];
+    assert_eq!(clip_grad_norm(&mut grads, 1.0), 5.0);
+    assert!(grads.iter().zip([0.6, 0.0, -0.8]).all(|(a, b)| (a - b as f32).abs() < 1e-6));
+    let mut grads = [3.0, 0.0, -4.0];
+    assert_eq!(clip_grad_norm(&mut grads, 5.1), 5.0);
+    assert_eq!(grads, [3.0, 0.0, -4.0]);
+    // Every position counts, past any multiple of the lanes.
+    for len in 0..40_usize {
+        let mut grads = vec![2.0; len];
+        assert_eq!(clip_grad_norm(&mut grads, 1e9), 2.0 * (len as f64).sqrt());
+    }
+}
+
+#[test]
+fn a_step_applies_the_clipping() {
+    let recipe = Recipe { clip_grad_norm: None, ..Task::Shapes.recipe() };
+    let norm = |step: &TrainStep| clip_grad_norm(&mut step.grads().to_vec(), f64::MAX);
+    let (free, _) = one_step(&recipe);
+    let max_norm = norm(&free) / 3.0;
+    let (clipped, _) = one_step(&Recipe { clip_grad_norm: Some(max_norm), ..recipe });
+    assert!((norm(&clipped) / max_norm - 1.0).abs() < 1e-4, "{} {max_norm}", norm(&clipped));
+}
+
+#[test]
+fn a_loss_that_is_not_finite_changes_no_parameter() {
+    let recipe = Task::Spirals.recipe();
+    let graph = graph(&recipe);
+    let weights = init_weights(&recipe.architecture, &graph, &InitOptions::default());
+    let before = weights.params.clone();
+    let mut step = TrainStep::new(&graph, weights, &recipe, Isa::best().unwrap()).unwrap();
+    let mut input = vec![0.5; 2 * recipe.batch_size];
+    input[3] = f32::NAN;
+    assert!(step.run(&input, &vec![0; recipe.batch_size], 0.1).mean.is_nan());
+    assert_eq!(step.weights().params, before);
+    assert!(step.velocity().iter().all(|&v| v == 0.0));
+}
+
+/// 64 samples, seen often enough, are learnt by heart.
+#[test]
+fn a_small_network_overfits_64_samples() {
+    let source = "synthetic:shapes?train=64&dev=0&test=0";
+    let dataset = residua_data::open(source, &OpenOptions::default()).unwrap().into();
+    let architecture = Architecture::builder(Shape::image(3, 32, 32), 10)
+        .stem(StemKind::Conv3x3, 16)
+        .stage(1, 16, 2)
+        .stage(1, 32, 2)
+        .build()
+        .unwrap();
+    let recipe = Recipe {
+        data: source.to_owned(),
+        architecture,
+        batch_size: 64,
+        lr: 0.2,
+        clip_grad_norm: None,
+        weight_decay: 0.0,
+        label_smoothing: 0.0,
+        augment: Augment::None,
+        schedule: Schedule::OneCycle,
+        warmup_steps: 0,
+        length: Length::Epochs(80),
+        checkpoint_every: Some(80),
+        eval_every: Some(80),
+        ..Task::Shapes.recipe()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let summary = train(&folder.path().join("right"), recipe.clone(), &dataset).unwrap();
+    assert_eq!(summary.train.top1_error, 0.0);
+    assert_eq!((summary.dev, summary.test), (None, None));
+    // It is the training that does it.
+    let idle = Recipe { lr: 1e-9, ..recipe };
+    let summary = train(&folder.path().join("idle"), idle, &dataset).unwrap();
+    assert!(summary.train.top1_error > 60.0);
+}
