@@ -123,9 +123,11 @@ impl<const RELU: bool> Map for Normalise<'_, RELU> {
     }
 
     #[inline(always)]
-    fn scalar(&mut self, i: usize, col: usize) {
-        let y = self.input[i] * self.scale[col] + self.shift[col];
-        let y = y + self.residual.map_or(0.0, |residual| residual[i]);
+    fn scalar<S: Simd>(&mut self, simd: S, i: usize, col: usize) {
+        let mut y = simd.fma_scalar(self.input[i], self.scale[col], self.shift[col]);
+        if let Some(residual) = self.residual {
+            y += residual[i];
+        }
         self.output[i] = if RELU && y < 0.0 { 0.0 } else { y };
     }
 }
@@ -261,9 +263,10 @@ impl Map for GradInput<'_> {
     }
 
     #[inline(always)]
-    fn scalar(&mut self, i: usize, col: usize) {
-        let y = (self.input[i] - self.mean[col]) * self.b[col] + self.c[col];
-        self.grad_input[i] = self.grad_output[i] * self.a[col] + y;
+    fn scalar<S: Simd>(&mut self, simd: S, i: usize, col: usize) {
+        let deviation = self.input[i] - self.mean[col];
+        let y = simd.fma_scalar(deviation, self.b[col], self.c[col]);
+        self.grad_input[i] = simd.fma_scalar(self.grad_output[i], self.a[col], y);
     }
 }
 

@@ -60,8 +60,8 @@ fn gcd(a: usize, b: usize) -> usize {
 pub(crate) trait Map {
     /// `LANES` elements from `i` on; `col` is the first one's place in a wide row.
     fn vector<S: Simd>(&mut self, simd: S, i: usize, col: usize);
-    /// One element.
-    fn scalar(&mut self, i: usize, col: usize);
+    /// One element, with the bits that [`vector`](Self::vector) gives it.
+    fn scalar<S: Simd>(&mut self, simd: S, i: usize, col: usize);
 }
 
 /// Applies `map` to all `len` elements.
@@ -76,12 +76,12 @@ pub(crate) fn map<S: Simd>(simd: S, walk: Walk, len: usize, map: &mut impl Map) 
             col += S::LANES;
         }
         for col in walk.whole..walk.period {
-            map.scalar(first + col, col);
+            map.scalar(simd, first + col, col);
         }
     }
     let first = rows * walk.period;
     for i in first..len {
-        map.scalar(i, i - first);
+        map.scalar(simd, i, i - first);
     }
 }
 

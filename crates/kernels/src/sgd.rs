@@ -34,11 +34,13 @@ simd_fn! {
             simd.store(&mut params[i..], simd.fma(lr, direction, param));
         }
         for i in whole..len {
-            let grad = grads[i] + sgd.weight_decay * params[i];
-            velocity[i] = sgd.momentum * velocity[i] + grad;
-            let direction =
-                if sgd.nesterov { grad + sgd.momentum * velocity[i] } else { velocity[i] };
-            params[i] -= sgd.lr * direction;
+            let grad = simd.fma_scalar(sgd.weight_decay, params[i], grads[i]);
+            velocity[i] = simd.fma_scalar(sgd.momentum, velocity[i], grad);
+            let direction = match sgd.nesterov {
+                true => simd.fma_scalar(sgd.momentum, velocity[i], grad),
+                false => velocity[i],
+            };
+            params[i] = simd.fma_scalar(-sgd.lr, direction, params[i]);
         }
     }
 }

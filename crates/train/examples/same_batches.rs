@@ -10,7 +10,7 @@ use std::sync::Arc;
 use residua_data::{LoaderOptions, OpenOptions, TrainLoader, default_workers, open};
 use residua_engine::{Isa, ThreadPool};
 use residua_graph::{Graph, Shape, Weights};
-use residua_resnet::{Architecture, init_weights};
+use residua_resnet::{Architecture, InitOptions, init_weights};
 use residua_train::{Recipe, TrainStep};
 use safetensors::tensor::{Dtype, TensorView};
 
@@ -33,7 +33,8 @@ fn main() -> Result<(), Failure> {
         weight_decay: 1e-4,
         ..Recipe::new(source, OpenOptions::default(), &dataset, architecture)
     };
-    let weights = init_weights(&recipe.architecture, &graph, &recipe.init_options());
+    let init = InitOptions { seed: recipe.seed, ..InitOptions::default() };
+    let weights = init_weights(&recipe.architecture, &graph, &init);
     write_weights(&graph, &weights, &folder.join("weights.safetensors"))?;
 
     let mut train_step = TrainStep::new(&graph, weights, &recipe, Isa::best()?)?;

@@ -60,6 +60,11 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn fma_scalar(self, a: f32, b: f32, c: f32) -> f32 {
+        a.mul_add(b, c)
+    }
+
+    #[inline(always)]
     fn relu(self, a: Self::F32) -> Self::F32 {
         // max(0, a), not max(a, 0): MAXPS returns its second operand when either is NaN.
         // SAFETY: the token.

@@ -36,6 +36,8 @@ pub(crate) trait Simd: Copy {
     fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32;
     /// `a · b + c`, rounded once where the machine has FMA, twice on the portable level.
     fn fma(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
+    /// [`fma`](Self::fma) of one element, with the same bits.
+    fn fma_scalar(self, a: f32, b: f32, c: f32) -> f32;
     /// `max(a, 0)`; NaN stays NaN.
     fn relu(self, a: Self::F32) -> Self::F32;
     /// `grad` where not `output ≤ 0`, else 0.

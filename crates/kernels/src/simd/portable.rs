@@ -46,6 +46,11 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn fma_scalar(self, a: f32, b: f32, c: f32) -> f32 {
+        a * b + c
+    }
+
+    #[inline(always)]
     fn relu(self, a: Self::F32) -> Self::F32 {
         a.map(|a| if a < 0.0 { 0.0 } else { a })
     }
