@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::failure::Outcome;
-use crate::{data, eval, inspect, predict, train};
+use crate::{data, eval, inspect, predict, quickstart, train};
 
 /// Plain and residual networks: train them, measure them, look into them, use them
 ///
@@ -32,6 +32,7 @@ Environment:
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    Quickstart(quickstart::QuickstartArgs),
     Train(Box<train::TrainArgs>),
     Eval(eval::EvalArgs),
     Predict(predict::PredictArgs),
@@ -43,6 +44,7 @@ pub(crate) enum Command {
 impl Command {
     pub(crate) fn run(self) -> Result<Outcome> {
         match self {
+            Self::Quickstart(args) => quickstart::run(&args),
             Self::Train(args) => train::run(&args),
             Self::Eval(args) => eval::run(&args),
             Self::Predict(args) => predict::run(&args),

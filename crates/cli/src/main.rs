@@ -16,6 +16,7 @@ mod output;
 mod picture;
 mod predict;
 mod progress;
+mod quickstart;
 mod table;
 mod train;
 

@@ -85,7 +85,7 @@ pub(crate) fn run(args: &PredictArgs) -> Result<Outcome> {
 fn check_kind(args: &PredictArgs, preprocessing: &Preprocessing) -> Result<()> {
     let takes_vectors = preprocessing.resize == Resize::None;
     ensure!(
-        takes_vectors == !args.vector.is_empty(),
+        takes_vectors != args.vector.is_empty(),
         match takes_vectors {
             true => failure::hinted(
                 format!("the model takes vectors of {}, not images", preprocessing.channels),

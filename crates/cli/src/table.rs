@@ -48,24 +48,6 @@ pub(crate) fn grouped(number: u64) -> String {
     text
 }
 
-/// `4.09 G`: three figures and a unit, for numbers in sentences.
-pub(crate) fn short(number: u64) -> String {
-    let mut value = number as f64;
-    for unit in ["", " k", " M", " G"] {
-        if value < 999.5 {
-            let decimals = match value {
-                _ if unit.is_empty() => 0,
-                v if v < 9.995 => 2,
-                v if v < 99.95 => 1,
-                _ => 0,
-            };
-            return format!("{value:.decimals$}{unit}");
-        }
-        value /= 1e3;
-    }
-    format!("{value:.1} T")
-}
-
 /// `1 h 05 min`, `3 min 20 s`, `12.3 s`
 pub(crate) fn duration(seconds: f64) -> String {
     if !seconds.is_finite() {
@@ -98,19 +80,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_grouped_and_shortened() {
-        for (number, long, brief) in [
-            (0, "0", "0"),
-            (999, "999", "999"),
-            (1_000, "1,000", "1.00 k"),
-            (269_722, "269,722", "270 k"),
-            (25_557_032, "25,557,032", "25.6 M"),
-            (999_600, "999,600", "1.00 M"),
-            (4_089_184_256, "4,089,184,256", "4.09 G"),
-            (1_500_000_000_000, "1,500,000,000,000", "1.5 T"),
-        ] {
-            assert_eq!(grouped(number), long);
-            assert_eq!(short(number), brief);
+    fn numbers_are_grouped() {
+        for (number, text) in [(0, "0"), (999, "999"), (1_000, "1,000"), (25_557_032, "25,557,032")]
+        {
+            assert_eq!(grouped(number), text);
         }
     }
 

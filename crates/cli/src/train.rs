@@ -112,8 +112,7 @@ fn create(args: &TrainArgs) -> Result<(Trainer, PathBuf, Arc<Dataset>)> {
     };
     let folder = args.out.clone().unwrap_or_else(|| default_folder(&recipe, &dataset));
     let trainer =
-        Trainer::create(&folder, args.overwrite, recipe, Arc::clone(&dataset), options(args))
-            .map_err(explain)?;
+        Trainer::create(&folder, recipe, Arc::clone(&dataset), options(args)).map_err(explain)?;
     Ok((trainer, folder, dataset))
 }
 
@@ -126,11 +125,11 @@ fn new_recipe(data: String, args: &RecipeArgs) -> Result<(Recipe, Arc<Dataset>)>
 
 /// The run in a folder, which says how it is to go on.
 fn resume(args: &TrainArgs) -> Result<(Trainer, PathBuf, Arc<Dataset>)> {
-    let (folder, data) = match (&args.out, &args.data) {
-        (Some(folder), data) => (folder.clone(), data.clone()),
+    let (folder, opened) = match (&args.out, &args.data) {
+        (Some(folder), _) => (folder.clone(), None),
         (None, Some(data)) => {
             let (recipe, dataset) = new_recipe(data.clone(), &args.recipe)?;
-            (default_folder(&recipe, &dataset), Some(data.clone()))
+            (default_folder(&recipe, &dataset), Some((recipe.open, dataset)))
         }
         (None, None) => bail!(hinted(
             "--resume needs the folder of a run",
@@ -142,8 +141,13 @@ fn resume(args: &TrainArgs) -> Result<(Trainer, PathBuf, Arc<Dataset>)> {
         return Err(explain(TrainError::NoRun { path: folder }));
     }
     let recipe = Recipe::load(&config)?;
-    let data = data.unwrap_or_else(|| recipe.data.clone());
-    let dataset = Arc::new(progress::open(&data, &recipe.open)?);
+    let dataset = match opened {
+        Some((open, dataset)) if open == recipe.open => dataset,
+        _ => {
+            let data = args.data.as_ref().unwrap_or(&recipe.data);
+            Arc::new(progress::open(data, &recipe.open)?)
+        }
+    };
     refuse_other_settings(&recipe, args, &dataset, &folder)?;
     let trainer = Trainer::resume(&folder, Arc::clone(&dataset), options(args)).map_err(explain)?;
     Ok((trainer, folder, dataset))
@@ -184,7 +188,7 @@ fn refuse_other_settings(
 
 fn options(args: &TrainArgs) -> RunOptions {
     let threads = args.threads.number();
-    RunOptions { threads, workers: threads, isa: None }
+    RunOptions { threads, workers: threads, overwrite: args.overwrite, isa: None }
 }
 
 /// `runs/shapes-resnet20-s0`
@@ -218,11 +222,6 @@ pub(crate) fn explain(error: TrainError) -> Error {
             "`residua train DATA --out DIR` starts a run; --resume goes on with one".to_owned()
         }
         TrainError::RunLocked { .. } => "wait for it, or choose another --out".to_owned(),
-        TrainError::NotFinite { checkpoint, .. } => match checkpoint {
-            Some(_) => "start again with a lower --lr, with --warmup-steps or --clip-grad-norm 1",
-            None => "try a lower --lr, --warmup-steps or --clip-grad-norm 1",
-        }
-        .to_owned(),
         _ => return error.into(),
     };
     hinted(error.to_string(), hint)

@@ -79,6 +79,18 @@ impl Live {
             recipe.lr,
             started.folder.display(),
         ));
+        let rate = format!("{}/s", self.things);
+        self.say(&row([
+            "epoch",
+            "step",
+            "loss",
+            "train error",
+            "dev error",
+            "lr",
+            &rate,
+            "data wait",
+            "time left",
+        ]));
         self.bar.set_draw_target(indicatif::ProgressDrawTarget::stderr());
         self.bar.set_length(started.total_steps);
         self.bar.set_position(started.first_step);
@@ -87,49 +99,53 @@ impl Live {
 
     fn step(&mut self, report: StepReport) {
         self.last_step = Some(report);
-        if self.last_drawn.is_some_and(|drawn| drawn.elapsed() < REDRAW) {
+        let is_last = report.step == self.total_steps;
+        if !is_last && self.last_drawn.is_some_and(|drawn| drawn.elapsed() < REDRAW) {
             return;
         }
         self.last_drawn = Some(Instant::now());
         self.bar.set_position(report.step);
         let dev =
             report.dev_error.map_or(String::new(), |e| format!(", dev {}", table::percent(e)));
-        self.bar.set_message(format!(
-            "{} left, {:.0} {}/s, loss {:.4}, error: train {}{dev}, waiting for data {:.0} %",
-            table::duration(report.seconds_left),
-            report.images_per_s,
-            self.things,
-            report.loss,
-            table::percent(report.train_error),
-            report.data_wait_share * 100.0,
-        ));
+        self.bar.set_message(match is_last {
+            true => "measuring the train, dev and test error".to_owned(),
+            false => format!(
+                "{} left, {:.0} {}/s, loss {:.4}, error: train {}{dev}, data wait {:.0} %",
+                table::duration(report.seconds_left),
+                report.images_per_s,
+                self.things,
+                report.loss,
+                table::percent(report.train_error),
+                report.data_wait_share * 100.0,
+            ),
+        });
     }
 
     fn record(&mut self, record: &MetricsRecord) {
         let is_due = self.bar.is_hidden() && self.last_line.elapsed() > LINE;
-        if record.dev_error.is_none() && !is_due && record.step != self.total_steps {
+        if record.dev_error.is_none() && !is_due {
             return;
         }
         self.last_line = Instant::now();
-        let dev = match record.dev_error {
-            Some(error) => format!("{:>8}", table::percent(error)),
-            None => format!("{:>8}", "-"),
-        };
-        let left = self.last_step.map_or(0.0, |step| step.seconds_left);
-        self.say(&format!(
-            "epoch {:>5.1}  step {:>7}  loss {:.4}  error: train {:>8}  dev {dev}  lr {:.2e}  \
-             {:>6.0} {}/s  waiting for data {:>2.0} %  {} left",
-            record.epoch,
-            table::grouped(record.step),
-            record.loss,
-            table::percent(record.train_error),
-            record.lr,
-            record.images_per_s,
-            self.things,
-            record.data_wait_share * 100.0,
-            table::duration(left),
-        ));
+        self.say(&row([
+            &format!("{:.1}", record.epoch),
+            &table::grouped(record.step),
+            &format!("{:.4}", record.loss),
+            &table::percent(record.train_error),
+            &record.dev_error.map_or("-".to_owned(), table::percent),
+            &format!("{:.1e}", record.lr),
+            &format!("{:.0}", record.images_per_s),
+            &format!("{:.0} %", record.data_wait_share * 100.0),
+            &self.last_step.map_or(String::new(), |step| table::duration(step.seconds_left)),
+        ]));
     }
+}
+
+/// A line of what is told at each evaluation.
+fn row(cells: [&str; 9]) -> String {
+    const WIDTHS: [usize; 9] = [6, 8, 8, 12, 10, 8, 9, 10, 13];
+    let cells = cells.iter().zip(WIDTHS).map(|(cell, width)| format!("{cell:>width$}"));
+    cells.collect()
 }
 
 impl Observer for Live {

@@ -1,0 +1,236 @@
+//! `residua quickstart`: what shortcuts are for, in a minute and a half.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use image::ColorType;
+use residua_data::{Dataset, OpenOptions, Split, open};
+use residua_format::{Model, write_whole};
+use residua_graph::Shape;
+use residua_resnet::Architecture;
+use residua_train::plot::{ErrorCurve, error_curves};
+use residua_train::{
+    Length, Outcome as RunOutcome, Predictor, Recipe, RunOptions, Schedule, Summary, Trainer,
+    read_metrics,
+};
+
+use crate::arguments::ThreadArgs;
+use crate::failure::Outcome;
+use crate::model_file::MODEL_FILE;
+use crate::train::{Live, explain, train};
+use crate::{interrupt, output, table};
+
+/// Train a deep plain network and its residual twin on drawn shapes, and compare them
+///
+/// Both have the same layers, start from the same weights and see the same batches with the same
+/// settings; the only difference is the shortcuts around the blocks. Takes about a minute and a
+/// half on two cores and needs no data.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub(crate) struct QuickstartArgs {
+    /// Folder for all that is written; an earlier quickstart in it is replaced
+    #[arg(long, value_name = "DIR", default_value = "runs/quickstart")]
+    out: PathBuf,
+    /// Decides the initial weights, the order of the samples and their augmentation
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    seed: u64,
+    /// Steps of training; more make both networks better
+    #[arg(long, value_name = "NUMBER", default_value_t = NUM_STEPS)]
+    steps: u64,
+    #[command(flatten)]
+    threads: ThreadArgs,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  residua quickstart
+  residua quickstart --seed 1 --steps 2000 --out runs/longer";
+
+const DATA: &str = "synthetic:shapes?train=8000&dev=1000&test=1000";
+/// Other pictures than those of [`DATA`].
+const NEW_DATA: &str = "synthetic:shapes?train=10&dev=0&test=6&seed=1000";
+const RESIDUAL: &str = "resnet44-w8";
+const NUM_STEPS: u64 = 600;
+
+pub(crate) fn run(args: &QuickstartArgs) -> Result<Outcome> {
+    let stop = interrupt::stop_flag()?;
+    output::note(
+        "Two networks, the same but for the shortcuts, learn to tell 10 drawn shapes apart.\n",
+    );
+    let dataset = Arc::new(open(DATA, &OpenOptions::default())?);
+    let [c, h, w] = dataset.sample_shape();
+    let residual = Architecture::named(RESIDUAL, Shape::image(c, h, w), dataset.classes().len())?;
+    let mut twins = Vec::new();
+    for architecture in [residual.plain_twin(), residual] {
+        match Twin::train(architecture, &dataset, args, &stop)? {
+            Some(twin) => twins.push(twin),
+            None => {
+                output::note("stopped; `residua quickstart` starts again");
+                return Ok(Outcome::Interrupted);
+            }
+        }
+    }
+    compare(&twins)?;
+    let curves = draw(&twins, &args.out)?;
+    let residual = &twins[1];
+    let images = predict(residual, args)?;
+    finish(residual, &curves, &images, &dataset)?;
+    Ok(Outcome::Done)
+}
+
+/// What both networks are trained with.
+fn recipe(architecture: Architecture, dataset: &Dataset, args: &QuickstartArgs) -> Recipe {
+    Recipe {
+        seed: args.seed,
+        batch_size: 64,
+        lr: 0.1,
+        schedule: Schedule::OneCycle,
+        length: Length::Steps(args.steps),
+        eval_every: Some((args.steps / 10).max(1)),
+        ..Recipe::new(DATA, OpenOptions::default(), dataset, architecture)
+    }
+}
+
+/// One of the two networks, trained.
+struct Twin {
+    folder: PathBuf,
+    summary: Summary,
+}
+
+impl Twin {
+    fn train(
+        architecture: Architecture,
+        dataset: &Arc<Dataset>,
+        args: &QuickstartArgs,
+        stop: &AtomicBool,
+    ) -> Result<Option<Self>> {
+        let folder = args.out.join(architecture.name());
+        let recipe = recipe(architecture, dataset, args);
+        let threads = args.threads.number();
+        let options = RunOptions { threads, workers: threads, overwrite: true, isa: None };
+        let trainer = Trainer::create(&folder, recipe, Arc::clone(dataset), options);
+        let outcome = train(trainer.map_err(explain)?, &mut Live::new(dataset), stop)?;
+        output::note("");
+        Ok(match outcome {
+            RunOutcome::Finished(summary) => Some(Self { folder, summary: *summary }),
+            RunOutcome::Interrupted { .. } => None,
+        })
+    }
+
+    fn name(&self) -> &str {
+        &self.summary.architecture
+    }
+}
+
+/// Prints where both ended, and which one is ahead.
+fn compare(twins: &[Twin]) -> Result<()> {
+    let header = ["Network", ">parameters", ">train error", ">dev error", ">test error", ">time"];
+    let mut rows = table::new(header);
+    for Twin { summary, .. } in twins {
+        let percent = |split: Option<residua_train::SplitSummary>| {
+            split.map_or("-".to_owned(), |split| table::percent(split.top1_error))
+        };
+        rows.add_row([
+            summary.architecture.clone(),
+            table::grouped(summary.num_parameters),
+            percent(Some(summary.train)),
+            percent(summary.dev),
+            percent(summary.test),
+            table::duration(summary.seconds),
+        ]);
+    }
+    output::line(table::text(&rows))?;
+    let [plain, residual] = [&twins[0], &twins[1]].map(|twin| twin.summary.train.top1_error);
+    let verdict = match plain - residual {
+        ahead if ahead > 0.5 => format!(
+            "The residual network is ahead by {ahead:.1} points even on the images it was trained \
+             on: this is\nnot overfitting. Without shortcuts a network of this depth is hard to \
+             train (He et al. 2015)."
+        ),
+        ahead if ahead < -0.5 => format!(
+            "Here the plain network is ahead by {:.1} points. Try another --seed, or deeper networks.",
+            -ahead
+        ),
+        _ => "Here the two are about as good. Try another --seed, or deeper networks.".to_owned(),
+    };
+    output::line(verdict + "\n")?;
+    Ok(())
+}
+
+/// Draws the learning curves of both.
+fn draw(twins: &[Twin], out: &Path) -> Result<PathBuf> {
+    let mut curves = Vec::new();
+    for twin in twins {
+        let records = read_metrics(&twin.folder.join("metrics.jsonl"))?;
+        curves.push(ErrorCurve::new(twin.name(), &records));
+    }
+    let svg = error_curves("Training with and without shortcuts", &curves);
+    let path = out.join("curves.svg");
+    write_whole(&path, |file| file.write_all(svg.as_bytes()))?;
+    Ok(path)
+}
+
+/// Draws a few new pictures and prints what the network takes them for.
+fn predict(twin: &Twin, args: &QuickstartArgs) -> Result<PathBuf> {
+    let model = Model::load(twin.folder.join(MODEL_FILE))?;
+    let folder = args.out.join("images");
+    let paths = write_images(&folder)?;
+    let mut input = Vec::new();
+    for path in &paths {
+        input.extend(model.preprocessing.load_image(path)?);
+    }
+    let probabilities =
+        args.threads.install(|| Predictor::new(&model, paths.len())?.probabilities(&input))??;
+    let mut rows = table::new(["New image", "taken for", ">probability"]);
+    for (path, row) in paths.iter().zip(probabilities.chunks_exact(model.classes.len())) {
+        let (class, probability) = model
+            .classes
+            .iter()
+            .zip(row)
+            .max_by(|a, b| a.1.total_cmp(b.1))
+            .context("a model has classes")?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        rows.add_row([name, class.clone(), table::percent(f64::from(*probability) * 100.0)]);
+    }
+    output::line(table::text(&rows))?;
+    Ok(folder)
+}
+
+fn write_images(folder: &Path) -> Result<Vec<PathBuf>> {
+    let dataset = open(NEW_DATA, &OpenOptions::default())?;
+    fs::create_dir_all(folder).with_context(|| format!("cannot write {}", folder.display()))?;
+    let mut paths = Vec::new();
+    for i in 0..dataset.len(Split::Test) {
+        let pixels = dataset.pixels(Split::Test, i)?;
+        let class = &dataset.classes()[dataset.label(Split::Test, i) as usize];
+        let path = folder.join(format!("{class}.png"));
+        let (width, height) = (pixels.width as u32, pixels.height as u32);
+        image::save_buffer(&path, &pixels.data, width, height, ColorType::Rgb8)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        paths.push(path);
+    }
+    Ok(paths)
+}
+
+/// Says where everything is and what to try next.
+fn finish(residual: &Twin, curves: &Path, images: &Path, dataset: &Dataset) -> Result<()> {
+    let folder = residual.folder.display();
+    output::line(format_args!(
+        "curves   {}\n\
+         model    {folder}/{MODEL_FILE}\n\
+         \n\
+         Next:\n  \
+         residua eval {folder} '{}' --split test\n  \
+         residua predict {folder} {}\n  \
+         residua inspect {folder}\n  \
+         residua train DATA                  your own images: a folder with a subfolder for each class",
+        curves.display(),
+        dataset.name(),
+        images.display(),
+    ))?;
+    Ok(())
+}

@@ -1,0 +1,11 @@
+//! The real program, on real small data.
+
+mod data;
+mod errors;
+mod help;
+mod inspect;
+mod interrupt;
+mod models;
+mod pipes;
+mod program;
+mod quickstart;
