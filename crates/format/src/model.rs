@@ -6,7 +6,7 @@ use std::path::Path;
 use residua_data::Preprocessing;
 use residua_graph::{Graph, TensorSpec, Weights};
 use residua_resnet::Architecture;
-use safetensors::{Dtype, SafeTensors};
+use safetensors::{Dtype, SafeTensors, View};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -169,7 +169,7 @@ impl Model {
             hash.update(&spec.name);
             hash.update((spec.shape.len() as u64).to_le_bytes());
             spec.shape.iter().for_each(|&dim| hash.update((dim as u64).to_le_bytes()));
-            values.iter().for_each(|value| hash.update(value.to_le_bytes()));
+            hash.update(F32Tensor { shape: &spec.shape, values }.data());
         }
         Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
     }

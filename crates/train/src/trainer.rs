@@ -20,8 +20,6 @@ pub struct RunOptions {
     /// The most that kernels may use; the best there is if not set. Only this one changes the last
     /// bits of the result.
     pub isa: Option<Isa>,
-    /// Whether a new run may replace one that is in its folder.
-    pub overwrite: bool,
 }
 
 /// How a session of training ended.
@@ -56,7 +54,7 @@ pub enum Outcome {
 /// let architecture = Architecture::named("resnet20", input, dataset.classes().len())?;
 /// let recipe = Recipe::new(source, open, &dataset, architecture);
 /// let trainer =
-///     Trainer::create("runs/shapes".as_ref(), recipe, dataset, RunOptions::default())?;
+///     Trainer::create("runs/shapes".as_ref(), false, recipe, dataset, RunOptions::default())?;
 /// trainer.run(&mut (), &AtomicBool::new(false))?;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
@@ -79,13 +77,14 @@ impl Trainer {
     /// in use, or holds a run, unless that is to be overwritten.
     pub fn create(
         folder: &Path,
+        overwrite: bool,
         recipe: Recipe,
         dataset: Arc<Dataset>,
         options: RunOptions,
     ) -> Result<Self, TrainError> {
         recipe.validate()?;
         recipe.check_dataset(&dataset)?;
-        let folder = RunFolder::create(folder, options.overwrite)?;
+        let folder = RunFolder::create(folder, overwrite)?;
         recipe.save(folder.file("config.toml"))?;
         let (resumed, last_checkpoint, warnings) = (None, None, Vec::new());
         Ok(Self { folder, recipe, dataset, options, resumed, last_checkpoint, warnings })

@@ -35,7 +35,7 @@ const TASK: Task = Task::Spirals;
 fn interrupted(dataset: &Arc<Dataset>) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     let dataset = Arc::clone(dataset);
-    let trainer = Trainer::create(folder.path(), TASK.recipe(), dataset, two_threads());
+    let trainer = Trainer::create(folder.path(), false, TASK.recipe(), dataset, two_threads());
     interrupt(trainer.unwrap(), 10);
     assert_eq!(checkpoints(folder.path()), ["step-00000008.ckpt", "step-00000010.ckpt"]);
     folder

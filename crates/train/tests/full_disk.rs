@@ -47,7 +47,7 @@ fn a_size_limit_keeps_the_last_checkpoint() {
     let (whole, folder) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     train(whole.path(), TASK.recipe(), &dataset).unwrap();
     let trainer =
-        Trainer::create(folder.path(), TASK.recipe(), Arc::clone(&dataset), two_threads());
+        Trainer::create(folder.path(), false, TASK.recipe(), Arc::clone(&dataset), two_threads());
     interrupt(trainer.unwrap(), 9);
     let checkpoints = || {
         let path = folder.path().join("checkpoints");
@@ -104,7 +104,7 @@ fn a_folder_that_goes_away_is_named() {
     let path = folder.path().join("run");
     let dataset = Task::Spirals.dataset();
     let recipe = Recipe { checkpoint_every: Some(30), ..Task::Spirals.recipe() };
-    let trainer = Trainer::create(&path, recipe, dataset, two_threads()).unwrap();
+    let trainer = Trainer::create(&path, false, recipe, dataset, two_threads()).unwrap();
     std::fs::remove_dir_all(&path).unwrap();
     let error = trainer.run(&mut (), &false.into()).unwrap_err();
     let text = message(&error);

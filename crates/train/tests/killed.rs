@@ -51,7 +51,7 @@ fn child_trains() {
     let dataset = task.dataset();
     let trainer = match folder.join("config.toml").exists() {
         true => Trainer::resume(folder, dataset, two_threads()),
-        false => Trainer::create(folder, recipe(task), dataset, two_threads()),
+        false => Trainer::create(folder, false, recipe(task), dataset, two_threads()),
     };
     trainer.unwrap().run(&mut Lines, &AtomicBool::new(false)).unwrap();
 }

@@ -115,8 +115,7 @@ fn weights_have_the_same_bits_on_any_number_of_threads() {
         let dataset = task.dataset();
         let digests = [1, 2, 7].map(|threads| {
             let folder = tempfile::tempdir().unwrap();
-            let options =
-                RunOptions { threads: Some(threads), workers: Some(threads), ..Default::default() };
+            let options = RunOptions { threads: Some(threads), workers: Some(threads), isa: None };
             train_watched(folder.path(), task.recipe(), &dataset, options, &mut ()).unwrap();
             model_bytes(folder.path())
         });
@@ -138,8 +137,13 @@ fn interrupted_runs_resume_to_the_same_bits() {
         let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let uninterrupted = train(whole.path(), task.recipe(), &dataset).unwrap();
 
-        let trainer =
-            Trainer::create(parts.path(), task.recipe(), Arc::clone(&dataset), two_threads());
+        let trainer = Trainer::create(
+            parts.path(),
+            false,
+            task.recipe(),
+            Arc::clone(&dataset),
+            two_threads(),
+        );
         assert_eq!(interrupt(trainer.unwrap(), 7), Outcome::Interrupted { step: 7 });
         for step in [8, 21] {
             let trainer = Trainer::resume(parts.path(), Arc::clone(&dataset), two_threads());
@@ -177,13 +181,8 @@ fn a_run_is_not_overwritten_by_accident() {
     assert_eq!(model_bytes(folder.path()), before);
 
     let recipe = Recipe { seed: 9, ..task.recipe() };
-    let trainer = Trainer::create(
-        folder.path(),
-        recipe,
-        Arc::clone(&dataset),
-        RunOptions { overwrite: true, ..two_threads() },
-    )
-    .unwrap();
+    let trainer =
+        Trainer::create(folder.path(), true, recipe, Arc::clone(&dataset), two_threads()).unwrap();
     assert!(!folder.path().join("model.safetensors").exists());
     assert_eq!(fs::read_dir(folder.path().join("checkpoints")).unwrap().count(), 0);
     trainer.run(&mut (), &false.into()).unwrap();
@@ -197,8 +196,7 @@ fn a_folder_is_locked_while_it_is_trained_in() {
     let (folder, dataset) = (tempfile::tempdir().unwrap(), task.dataset());
     let create = |overwrite| {
         let (recipe, dataset) = (task.recipe(), Arc::clone(&dataset));
-        let options = RunOptions { overwrite, ..two_threads() };
-        Trainer::create(folder.path(), recipe, dataset, options)
+        Trainer::create(folder.path(), overwrite, recipe, dataset, two_threads())
     };
     let trainer = create(false).unwrap();
     for error in [
@@ -236,7 +234,7 @@ fn other_data_or_another_recipe_is_not_resumed() {
     let (folder, dataset) = (tempfile::tempdir().unwrap(), task.dataset());
     let recipe = task.recipe();
     let trainer =
-        Trainer::create(folder.path(), recipe.clone(), Arc::clone(&dataset), two_threads());
+        Trainer::create(folder.path(), false, recipe.clone(), Arc::clone(&dataset), two_threads());
     interrupt(trainer.unwrap(), 6);
 
     let open = Default::default();

@@ -81,7 +81,7 @@ impl Task {
 }
 
 pub(crate) fn two_threads() -> RunOptions {
-    RunOptions { threads: Some(2), workers: Some(2), ..Default::default() }
+    RunOptions { threads: Some(2), workers: Some(2), isa: None }
 }
 
 /// A new run to its end.
@@ -100,7 +100,7 @@ pub(crate) fn train_watched(
     options: RunOptions,
     observer: &mut dyn Observer,
 ) -> Result<Summary, TrainError> {
-    let trainer = Trainer::create(folder, recipe, Arc::clone(dataset), options)?;
+    let trainer = Trainer::create(folder, false, recipe, Arc::clone(dataset), options)?;
     finished(trainer.run(observer, &AtomicBool::new(false))?)
 }
 
