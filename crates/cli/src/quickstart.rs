@@ -111,8 +111,8 @@ impl Twin {
         let folder = args.out.join(architecture.name());
         let recipe = recipe(architecture, dataset, args);
         let threads = args.threads.number();
-        let options = RunOptions { threads, workers: threads, overwrite: true, isa: None };
-        let trainer = Trainer::create(&folder, recipe, Arc::clone(dataset), options);
+        let options = RunOptions { threads, workers: threads, isa: None };
+        let trainer = Trainer::create(&folder, true, recipe, Arc::clone(dataset), options);
         let outcome = train(trainer.map_err(explain)?, &mut Live::new(dataset), stop)?;
         output::note("");
         Ok(match outcome {

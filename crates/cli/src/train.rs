@@ -112,7 +112,8 @@ fn create(args: &TrainArgs) -> Result<(Trainer, PathBuf, Arc<Dataset>)> {
     };
     let folder = args.out.clone().unwrap_or_else(|| default_folder(&recipe, &dataset));
     let trainer =
-        Trainer::create(&folder, recipe, Arc::clone(&dataset), options(args)).map_err(explain)?;
+        Trainer::create(&folder, args.overwrite, recipe, Arc::clone(&dataset), options(args))
+            .map_err(explain)?;
     Ok((trainer, folder, dataset))
 }
 
@@ -188,7 +189,7 @@ fn refuse_other_settings(
 
 fn options(args: &TrainArgs) -> RunOptions {
     let threads = args.threads.number();
-    RunOptions { threads, workers: threads, overwrite: args.overwrite, isa: None }
+    RunOptions { threads, workers: threads, isa: None }
 }
 
 /// `runs/shapes-resnet20-s0`
