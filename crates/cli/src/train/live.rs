@@ -143,7 +143,7 @@ impl Live {
 
 /// A line of what is told at each evaluation.
 fn row(cells: [&str; 9]) -> String {
-    const WIDTHS: [usize; 9] = [6, 8, 8, 12, 10, 8, 9, 10, 13];
+    const WIDTHS: [usize; 9] = [6, 8, 8, 12, 10, 9, 11, 11, 13];
     let cells = cells.iter().zip(WIDTHS).map(|(cell, width)| format!("{cell:>width$}"));
     cells.collect()
 }

@@ -22,7 +22,8 @@ fn interrupted(folder: &Path, signals: &[&str]) -> (Option<i32>, String) {
         .unwrap();
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
     let mut line = String::new();
-    while !line.starts_with("epoch") {
+    // Until the first row of the table of measurements.
+    while !line.trim_start().starts_with(|c: char| c.is_ascii_digit()) || !line.contains('%') {
         line.clear();
         assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "it ended before it began");
     }

@@ -6,7 +6,7 @@ use crate::program::run;
 fn it_leaves_a_plot_a_model_and_images() {
     let folder = tempfile::tempdir().unwrap();
     let ran = run(folder.path(), "quickstart --steps 3").expect(0);
-    for part in ["Network", "train error", "New image", "star.png", "Next:"] {
+    for part in ["Network", "train error", "New image", "arrow.png", "Next:"] {
         assert!(ran.stdout.contains(part), "{part}: {}", ran.stdout);
     }
     let out = folder.path().join("runs/quickstart");
