@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::fingerprint::fingerprint;
 use crate::image_file::Pixels;
 use crate::split::{GivenSplits, Splits};
-use crate::{Augment, BadSample, DataError, Preprocessing, Split};
+use crate::{Augment, BadSample, DataError, Preprocessing, Resize, Split};
 
 /// How the samples are held, which decides what can be done with them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -227,6 +227,26 @@ impl Dataset {
             Samples::Vectors { .. } => {
                 Err(DataError::invalid(&self.name, "holds vectors, expected pictures"))
             }
+        }
+    }
+
+    /// Why an augmentation can't be applied to these samples, if it can't.
+    ///
+    /// # Errors
+    /// Any augmentation of vectors, or padding as large as the picture.
+    pub fn expect_augment(&self, augment: Augment) -> Result<(), DataError> {
+        let Preprocessing { resize, height, width, .. } = self.preprocessing();
+        let refuse = |problem| Err(DataError::Option { option: "augment", problem });
+        match augment {
+            Augment::None => Ok(()),
+            _ if *resize == Resize::None => {
+                refuse(format!("got {augment}, but vectors can only take none"))
+            }
+            Augment::PadCrop { padding, .. } if padding >= *height.min(width) => {
+                let side = height.min(width);
+                refuse(format!("padding {padding}, expected less than {side} pixels"))
+            }
+            Augment::PadCrop { .. } | Augment::RandomResizedCrop { .. } => Ok(()),
         }
     }
 

@@ -86,7 +86,7 @@ impl TrainLoader {
     ) -> Result<Self, DataError> {
         let &LoaderOptions { batch_size, seed, augment, workers } = options;
         let pipeline = Pipeline::new(dataset, dataset.preprocessing().clone())?;
-        pipeline.expect_augment(augment)?;
+        dataset.expect_augment(augment)?;
         let num_samples = dataset.len(Split::Train);
         if batch_size == 0 || batch_size > num_samples {
             return Err(DataError::Option {

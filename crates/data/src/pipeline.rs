@@ -50,25 +50,6 @@ impl Pipeline {
         self.preprocessing.input_len()
     }
 
-    /// Refuses an augmentation that can't be applied to these samples.
-    pub(crate) fn expect_augment(&self, augment: Augment) -> Result<(), DataError> {
-        let refuse = |problem| Err(DataError::Option { option: "augment", problem });
-        match augment {
-            Augment::None => Ok(()),
-            _ if self.preprocessing.resize == Resize::None => {
-                refuse(format!("got {augment}, but vectors can only take none"))
-            }
-            Augment::PadCrop { padding, .. } => {
-                let side = self.preprocessing.height.min(self.preprocessing.width);
-                if padding >= side {
-                    return refuse(format!("padding {padding}, expected less than {side} pixels"));
-                }
-                Ok(())
-            }
-            Augment::RandomResizedCrop { .. } => Ok(()),
-        }
-    }
-
     /// Writes sample `index` (of all samples), with one random change if there is an `augment`.
     pub(crate) fn write(
         &self,

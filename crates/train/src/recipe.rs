@@ -288,7 +288,7 @@ impl Recipe {
             let expected = format!("at least {batch_size}, one batch");
             return mismatch("number of training samples", got.to_string(), expected);
         }
-        Ok(())
+        Ok(dataset.expect_augment(self.augment)?)
     }
 
     /// The learning rate of a step, counted from 0.
