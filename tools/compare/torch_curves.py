@@ -1,14 +1,13 @@
 """Trains a CIFAR network in PyTorch from the same initial weights, on the same batches, as a run of
 `cargo run --release -p residua-train --example same_batches`, and compares the losses step by step.
 
-usage: torch_curves.py FOLDER
+usage: torch_curves.py FOLDER [--float64]
 
 FOLDER holds what the example wrote: weights.safetensors (initial parameters by state-dict name),
 batches.safetensors (input [steps, n, h, w, c], labels [steps, n]) and run.json (model, recipe,
-losses). PyTorch trains in float32, and in float64 as the truth that both float32 runs are held
-against: rounding differences grow from step to step in every training, so two correct float32 runs
-part ways; how far each is from float64 is the fair measure. Prints a table and writes
-comparison.json.
+losses). Rounding differences grow from step to step in every training, so two correct float32 runs
+part ways; --float64 trains once more in float64 (slow) as the truth that both can be held against.
+Prints a table and writes comparison.json.
 
 Needs torch and safetensors.
 """
@@ -66,7 +65,7 @@ class CifarNetwork(nn.Module):
 
 
 def train(run, weights, batches, dtype):
-    """Losses of the run's steps, and the test of one thing that no loss shows: the last weights."""
+    """The losses of the run's steps."""
     name = run["model"]
     family = "plain" if name.startswith("plain") else "resnet"
     model = CifarNetwork(int(name.removeprefix(family)), family == "resnet")
@@ -92,41 +91,40 @@ def train(run, weights, batches, dtype):
     return losses
 
 
+def largest(rows, of, than, first, last):
+    return max(abs(row[of] - row[than]) for row in rows[first:last])
+
+
 def main():
     folder = Path(sys.argv[1])
     run = json.loads((folder / "run.json").read_text())
     weights, batches = load_file(folder / "weights.safetensors"), load_file(folder / "batches.safetensors")
     torch.set_num_threads(2)
-    truth = train(run, weights, batches, torch.float64)
-    torch_f32 = train(run, weights, batches, torch.float32)
-    residua = run["losses"]
-    rows = [
-        {"step": step + 1, "float64": t, "pytorch_f32": p, "residua_f32": r}
-        for step, (t, p, r) in enumerate(zip(truth, torch_f32, residua))
-    ]
-
-    def worst(of, first, last):
-        return max(abs(row[of] - row["float64"]) for row in rows[first:last])
-
+    pytorch = train(run, weights, batches, torch.float32)
+    rows = [{"step": i + 1, "pytorch": p, "residua": r} for i, (p, r) in enumerate(zip(pytorch, run["losses"]))]
+    if "--float64" in sys.argv:
+        for row, loss in zip(rows, train(run, weights, batches, torch.float64)):
+            row["float64"] = loss
+    pairs = [("residua", "pytorch")]
+    if "float64" in rows[0]:
+        pairs += [("pytorch", "float64"), ("residua", "float64")]
     spans = [(0, 1), (1, 10), (10, 30), (30, 60), (60, 100)]
-    summary = [
-        {
-            "steps": f"{first + 1}-{min(last, len(rows))}",
-            "pytorch_f32": worst("pytorch_f32", first, last),
-            "residua_f32": worst("residua_f32", first, last),
-        }
-        for first, last in spans
-        if first < len(rows)
-    ]
-    print(f"{run['model']}: largest |loss - PyTorch float64|")
+    summary = []
+    for first, last in spans:
+        if first < len(rows):
+            row = {"steps": f"{first + 1}-{min(last, len(rows))}"}
+            row.update({f"{a} - {b}": largest(rows, a, b, first, last) for a, b in pairs})
+            summary.append(row)
+    print(f"{run['model']}: largest difference of the losses")
     for row in summary:
-        print(f"  steps {row['steps']:>7}: PyTorch float32 {row['pytorch_f32']:.2e}, Residua {row['residua_f32']:.2e}")
-    print(f"  loss at step {len(rows)}: float64 {truth[-1]:.4f}, PyTorch {torch_f32[-1]:.4f}, Residua {residua[-1]:.4f}")
+        print("  " + ", ".join(f"{key} {value if key == 'steps' else format(value, '.2e')}" for key, value in row.items()))
+    print(f"  loss at step {len(rows)}: PyTorch {rows[-1]['pytorch']:.4f}, Residua {rows[-1]['residua']:.4f}")
     result = {
         "model": run["model"],
         "torch": torch.__version__,
+        "seed": run["seed"],
         "recipe": run["recipe"],
-        "largest_difference_from_float64": summary,
+        "largest_differences": summary,
         "losses": rows,
     }
     (folder / "comparison.json").write_text(json.dumps(result, indent=1) + "\n")
