@@ -1,13 +1,13 @@
 """Trains a CIFAR network in PyTorch from the same initial weights, on the same batches, as a run of
 `cargo run --release -p residua-train --example same_batches`, and compares the losses step by step.
 
-usage: torch_curves.py FOLDER [--float64]
+usage: torch_curves.py FOLDER [--float64] [--other-kernels]
 
 FOLDER holds what the example wrote: weights.safetensors (initial parameters by state-dict name),
 batches.safetensors (input [steps, n, h, w, c], labels [steps, n]) and run.json (model, recipe,
 losses). Rounding differences grow from step to step in every training, so two correct float32 runs
-part ways; --float64 trains once more in float64 (slow) as the truth that both can be held against.
-Prints a table and writes comparison.json.
+part ways. Two controls show how far: --other-kernels trains once more in PyTorch without oneDNN, and
+--float64 in float64 (slow). Prints a table and writes comparison.json.
 
 Needs torch and safetensors.
 """
@@ -102,10 +102,17 @@ def main():
     torch.set_num_threads(2)
     pytorch = train(run, weights, batches, torch.float32)
     rows = [{"step": i + 1, "pytorch": p, "residua": r} for i, (p, r) in enumerate(zip(pytorch, run["losses"]))]
+    if "--other-kernels" in sys.argv:
+        torch.backends.mkldnn.enabled = False
+        for row, loss in zip(rows, train(run, weights, batches, torch.float32)):
+            row["pytorch_without_onednn"] = loss
+        torch.backends.mkldnn.enabled = True
     if "--float64" in sys.argv:
         for row, loss in zip(rows, train(run, weights, batches, torch.float64)):
             row["float64"] = loss
     pairs = [("residua", "pytorch")]
+    if "pytorch_without_onednn" in rows[0]:
+        pairs.append(("pytorch_without_onednn", "pytorch"))
     if "float64" in rows[0]:
         pairs += [("pytorch", "float64"), ("residua", "float64")]
     spans = [(0, 1), (1, 10), (10, 30), (30, 60), (60, 100)]
