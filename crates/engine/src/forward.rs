@@ -164,11 +164,7 @@ impl<'a> Compiler<'a> {
         let (ih, iw) = (input.h, input.w);
         let problem =
             Conv2dProblem { n: 1, ic: input.c, ih, iw, oc: output.c, kh, kw, sh, sw, ph, pw };
-        let kernel =
-            conv2d::choose(&problem, self.options.isa).ok_or_else(|| PlanError::Unsupported {
-                node: node.name.clone(),
-                reason: format!("no kernel for the convolution {problem}"),
-            })?;
+        let kernel = conv2d::choose(&problem, self.options.isa);
         let weight = self.graph.params()[weight.index()].range();
         let bias = bias.map(|bias| self.graph.params()[bias.index()].range());
         let train = self.options.mode == Mode::Train;

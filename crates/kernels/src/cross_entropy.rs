@@ -32,8 +32,11 @@ pub fn forward_backward(
         let exp = |logit: f32| f64::from(logit - max).exp();
         let total: f64 = logits.iter().map(|logit| exp(*logit)).sum();
         let log_total = total.ln() + f64::from(max);
-        let mean_logit = logits.iter().map(|logit| f64::from(*logit)).sum::<f64>();
-        let expected = (1.0 - smoothing) * f64::from(logits[label]) + share * mean_logit;
+        let mut expected = (1.0 - smoothing) * f64::from(logits[label]);
+        // Without smoothing, a class that is ruled out by a logit of −∞ takes no part.
+        if share > 0.0 {
+            expected += share * logits.iter().map(|logit| f64::from(*logit)).sum::<f64>();
+        }
         *loss = (log_total - expected) as f32;
         for (k, (logit, grad)) in logits.iter().zip(grads).enumerate() {
             let target = share + if k == label { 1.0 - smoothing } else { 0.0 };

@@ -86,6 +86,17 @@ fn nan_logits_give_nan_losses() {
     }
 }
 
+/// As `torch.nn.functional.cross_entropy`: finite without smoothing, infinite with it.
+#[test]
+fn a_logit_of_minus_infinity_rules_a_class_out() {
+    let logits = [0.5, f32::NEG_INFINITY, 0.5];
+    let (mut losses, mut grad) = ([0.0; 1], [0.0; 3]);
+    cross_entropy::forward_backward(&logits, &[0], 3, 0.0, &mut losses, &mut grad);
+    assert_eq!((losses, grad), ([std::f32::consts::LN_2], [-0.5, 0.0, 0.5]));
+    cross_entropy::forward_backward(&logits, &[0], 3, 0.1, &mut losses, &mut grad);
+    assert_eq!(losses, [f32::INFINITY]);
+}
+
 #[test]
 #[should_panic(expected = "label is 3, expected below 3")]
 fn a_label_that_is_no_class_panics() {

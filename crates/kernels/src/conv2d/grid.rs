@@ -25,8 +25,8 @@ pub(super) struct Grid {
     pub(super) window_stride: usize,
 }
 
-/// More window rows than any kernel has; checked where a problem is taken.
-pub(super) const MAX_WINDOW_ROWS: usize = 32;
+/// Window rows of one tile call; taller windows take several, each adding to the output.
+const MAX_RUNS: usize = 32;
 
 impl Grid {
     /// `out[sample, row, col, :] = start + Σ_k window(sample, row, col)[k] · w[k, :]`
@@ -46,10 +46,10 @@ impl Grid {
         }
         self.check(packing, x, w, out);
         let tiles = Tiles::of(isa, ALONG_K);
-        let mut runs = [Run { x: 0, w: 0, len: self.window_len }; MAX_WINDOW_ROWS];
+        let mut runs = [Run { x: 0, w: 0, len: self.window_len }; MAX_RUNS];
         for block in packing.blocks() {
             let width = block.num_vectors * packing.lanes;
-            for (row, run) in runs[..self.window_rows].iter_mut().enumerate() {
+            for (row, run) in runs.iter_mut().enumerate() {
                 run.x = row * self.window_stride;
                 run.w = row * self.window_len * width;
             }
@@ -62,18 +62,23 @@ impl Grid {
                 })
             });
             for (x_row, out_row) in rows {
-                for (col, len) in split(self.num_cols, tiles.max_rows(block.num_vectors)) {
+                let parts = split(self.window_rows, MAX_RUNS).flat_map(|part| {
+                    let cols = split(self.num_cols, tiles.max_rows(block.num_vectors));
+                    cols.map(move |col| (part, col))
+                });
+                for ((window_row, num_runs), (col, len)) in parts {
+                    let window = window_row * self.window_stride + col * self.x_col_stride;
                     let out_first = out_row + col * self.out_col_stride + block.col;
                     let call = TileCall {
-                        runs: &runs[..self.window_rows],
-                        x: x[x_row + col * self.x_col_stride..].as_ptr(),
+                        runs: &runs[..num_runs],
+                        x: x[x_row + window..].as_ptr(),
                         x_stride: self.x_col_stride,
-                        w: w[block.offset..].as_ptr(),
+                        w: w[block.offset + window_row * self.window_len * width..].as_ptr(),
                         w_stride: width,
                         out: out[out_first..].as_mut_ptr(),
                         out_stride: self.out_col_stride,
                         num_cols: block.num_cols,
-                        start,
+                        start: if window_row == 0 { start } else { Start::Output },
                     };
                     // SAFETY: `check` has shown that the last window, the last row of the packed
                     // weight and the last output pixel lie within their slices; all others lie
@@ -95,7 +100,6 @@ impl Grid {
             let window_end = (self.window_rows - 1) * self.window_stride + self.window_len;
             assert!(last_window + window_end <= x.len());
         }
-        assert!(self.window_rows <= MAX_WINDOW_ROWS);
         assert_eq!(self.window_rows * self.window_len, packing.num_rows);
         assert_eq!(w.len(), packing.len());
         let last_pixel =

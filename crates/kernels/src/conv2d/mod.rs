@@ -81,9 +81,12 @@ pub fn kernels() -> impl Iterator<Item = &'static dyn Conv2dKernel> {
 }
 
 /// The kernel for a problem: the last registered of those that support it and need no more than
-/// `isa`; none if there is no such.
-pub fn choose(p: &Conv2dProblem, isa: Isa) -> Option<&'static dyn Conv2dKernel> {
-    kernels().filter(|kernel| kernel.isa() <= isa && kernel.supports(p)).last()
+/// `isa`.
+pub fn choose(p: &Conv2dProblem, isa: Isa) -> &'static dyn Conv2dKernel {
+    kernels()
+        .filter(|kernel| kernel.isa() <= isa && kernel.supports(p))
+        .last()
+        .expect("the portable direct kernel does every problem")
 }
 
 /// Gradient of the bias: adds the sum of `grad_output` over all pixels to `grad_bias`.

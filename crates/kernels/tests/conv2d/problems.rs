@@ -9,7 +9,7 @@ const KERNELS: [[usize; 2]; 8] = [[1, 1], [3, 3], [5, 5], [7, 7], [1, 3], [3, 1]
 const STRIDES: [[usize; 2]; 5] = [[1, 1], [2, 2], [3, 3], [1, 2], [2, 1]];
 
 /// Layers of residual networks, at their image sizes or a little smaller, and odd ones out.
-const NAMED: [&str; 28] = [
+const NAMED: [&str; 30] = [
     "n2ic3ih32oc16kh3sh1ph1",
     "n2ic16ih32oc16kh3sh1ph1",
     "n2ic16ih32oc32kh3sh2ph1",
@@ -41,8 +41,10 @@ const NAMED: [&str; 28] = [
     // Windows that see nothing but padding.
     "n2ic5ih1iw2oc6kh1sh1sw7ph1pw3",
     "n1ic3ih2oc4kh2sh3ph5",
-    // The tallest kernel.
+    // Kernels as tall as one tile call takes, and taller.
     "n1ic2ih34iw5oc3kh32kw3sh1ph0",
+    "n2ic3ih70iw5oc17kh65kw2sh2ph3",
+    "n1ic2ih36iw4oc5kh33kw1sh1ph16",
 ];
 
 /// All of them.
