@@ -1,6 +1,7 @@
 //! Whole networks: the interpreter against PyTorch and finite differences, plans against both.
 
 mod architectures;
+mod batch_size;
 mod case;
 mod goldens;
 mod gradients;
