@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Context, Result};
 use clap::Args;
 use image::ColorType;
-use residua_data::{Dataset, OpenOptions, Split, open};
+use residua_data::{Augment, Dataset, OpenOptions, Split, open};
 use residua_format::{Model, write_whole};
 use residua_graph::Shape;
 use residua_resnet::Architecture;
@@ -50,10 +50,10 @@ Examples:
   residua quickstart
   residua quickstart --seed 1 --steps 2000 --out runs/longer";
 
-const DATA: &str = "synthetic:shapes?train=8000&dev=1000&test=1000";
+const DATA: &str = "synthetic:shapes?train=8000&dev=500&test=1000";
 /// Other pictures than those of [`DATA`].
-const NEW_DATA: &str = "synthetic:shapes?train=10&dev=0&test=6&seed=1000";
-const RESIDUAL: &str = "resnet44-w8";
+const NEW_DATA: &str = "synthetic:shapes?train=10&dev=0&test=10&seed=1000";
+const RESIDUAL: &str = "resnet32-w8";
 const NUM_STEPS: u64 = 600;
 
 pub(crate) fn run(args: &QuickstartArgs) -> Result<Outcome> {
@@ -91,6 +91,8 @@ fn recipe(architecture: Architecture, dataset: &Dataset, args: &QuickstartArgs) 
         schedule: Schedule::OneCycle,
         length: Length::Steps(args.steps),
         eval_every: Some((args.steps / 10).max(1)),
+        // In so few steps the pictures hardly repeat.
+        augment: Augment::None,
         ..Recipe::new(DATA, OpenOptions::default(), dataset, architecture)
     }
 }

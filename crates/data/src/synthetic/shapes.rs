@@ -40,7 +40,7 @@ fn draw_picture(outlines: &[Outline], class: usize, mut rng: ChaCha8Rng, pixels:
     let ground: Colour = rng.random();
     let mut canvas = Canvas([[ground; SIZE]; SIZE]);
     paint_background(&mut canvas, ground, rng);
-    for _ in 0..rng.random_range(0..5) {
+    for _ in 0..rng.random_range(0..4) {
         paint_clutter(&mut canvas, rng);
     }
     paint_shape(&mut canvas, &outlines[class], ground, rng);
@@ -109,7 +109,7 @@ fn paint_clutter(canvas: &mut Canvas, rng: &mut ChaCha8Rng) {
 }
 
 fn paint_shape(canvas: &mut Canvas, outline: &Outline, ground: Colour, rng: &mut ChaCha8Rng) {
-    let radius = rng.random_range(7.0..13.5_f32);
+    let radius = rng.random_range(9.0..14.0_f32);
     let squash = rng.random_range(0.8..1.0_f32);
     let softness = rng.random_range(1.0..2.2);
     let margin = 0.85 * radius;
@@ -178,7 +178,7 @@ fn contrasting(ground: Colour, rng: &mut ChaCha8Rng) -> Colour {
     loop {
         let colour: Colour = rng.random();
         let squares: f32 = colour.iter().zip(ground).map(|(a, b)| (a - b) * (a - b)).sum();
-        if squares > 0.4 * 0.4 {
+        if squares > 0.6 * 0.6 {
             return colour;
         }
     }
