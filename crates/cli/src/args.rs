@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::failure::Outcome;
-use crate::{data, eval, inspect, predict, quickstart, train};
+use crate::{bench, data, eval, inspect, predict, quickstart, train};
 
 /// Plain and residual networks: train them, measure them, look into them, use them
 ///
@@ -39,6 +39,8 @@ pub(crate) enum Command {
     Inspect(inspect::InspectArgs),
     #[command(subcommand)]
     Data(data::DataCommand),
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
 }
 
 impl Command {
@@ -50,6 +52,7 @@ impl Command {
             Self::Predict(args) => predict::run(&args),
             Self::Inspect(args) => inspect::run(&args),
             Self::Data(command) => command.run(),
+            Self::Bench(command) => command.run(),
         }
     }
 }

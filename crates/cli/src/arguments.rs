@@ -10,7 +10,7 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use residua_data::OpenOptions;
 use residua_engine::ThreadPool;
 use residua_graph::Shape;
-use residua_resnet::{ArchitectureOptions, Shortcut};
+use residua_resnet::{Architecture, ArchitectureError, ArchitectureOptions, Shortcut, StemKind};
 
 /// A parser of one of some words, which help and errors then list.
 pub(crate) fn one_of<T>(words: &'static [&'static str]) -> impl TypedValueParser<Value = T>
@@ -19,6 +19,11 @@ where
 {
     PossibleValuesParser::new(words)
         .try_map(|word| word.parse::<T>().map_err(|error| std::io::Error::other(error.to_string())))
+}
+
+/// A parser of a switch with a value.
+pub(crate) fn on_or_off() -> impl TypedValueParser<Value = bool> {
+    PossibleValuesParser::new(["on", "off"]).map(|word| word == "on")
 }
 
 /// What a name leaves open about a network.
@@ -50,6 +55,26 @@ impl ArchitectureArgs {
     pub(crate) fn is_empty(&self) -> bool {
         self.options() == ArchitectureOptions::default()
     }
+}
+
+/// The architecture of a name, for the input and classes it is made for if no others are given.
+pub(crate) fn named_architecture(
+    name: &str,
+    options: &ArchitectureOptions,
+    input: Option<Shape>,
+    classes: Option<usize>,
+) -> Result<Architecture, ArchitectureError> {
+    let small = (Shape::image(3, 32, 32), 10);
+    let photograph = (Shape::image(3, 224, 224), 1000);
+    // Only the name's own stem tells; any architecture takes the larger input.
+    let stem = Architecture::named_with(name, photograph.0, photograph.1, options)?.stem().kind;
+    let made_for = match stem {
+        StemKind::Conv7x7Pool => photograph,
+        StemKind::Conv3x3 => small,
+        StemKind::Linear => (Shape::vector(784), 10),
+    };
+    let (input, classes) = (input.unwrap_or(made_for.0), classes.unwrap_or(made_for.1));
+    Architecture::named_with(name, input, classes, options)
 }
 
 /// How to read DATA.

@@ -8,7 +8,7 @@ use clap::Args;
 use residua_data::{Preprocessing, Resize};
 use residua_format::{Model, Provenance};
 use residua_graph::Shape;
-use residua_resnet::{Architecture, ArchitectureError, Block, Family, StemKind, Summary, summary};
+use residua_resnet::{Architecture, Block, Family, Summary, summary};
 use serde::Serialize;
 
 use crate::arguments::{self, ArchitectureArgs};
@@ -65,7 +65,9 @@ pub(crate) fn run(args: &InspectArgs) -> Result<Outcome> {
         let model = model_file::load(path)?;
         show(&model.architecture, Some(&model), args.json)?;
     } else {
-        show(&named(args, network)?, None, args.json)?;
+        let options = args.architecture.options();
+        let named = arguments::named_architecture(network, &options, args.input, args.classes)?;
+        show(&named, None, args.json)?;
     }
     Ok(Outcome::Done)
 }
@@ -90,22 +92,6 @@ pub(crate) fn read_toml(path: &Path) -> Result<Architecture> {
     let text =
         fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     Architecture::from_toml(&text).with_context(|| path.display().to_string())
-}
-
-/// The architecture of a name, for the input and classes it is made for if no others are given.
-fn named(args: &InspectArgs, name: &str) -> Result<Architecture, ArchitectureError> {
-    let options = args.architecture.options();
-    let small = (Shape::image(3, 32, 32), 10);
-    let photograph = (Shape::image(3, 224, 224), 1000);
-    // Only the name's own stem tells; any architecture takes the larger input.
-    let stem = Architecture::named_with(name, photograph.0, photograph.1, &options)?.stem().kind;
-    let (input, classes) = match stem {
-        StemKind::Conv7x7Pool => photograph,
-        StemKind::Conv3x3 => small,
-        StemKind::Linear => (Shape::vector(784), 10),
-    };
-    let (input, classes) = (args.input.unwrap_or(input), args.classes.unwrap_or(classes));
-    Architecture::named_with(name, input, classes, &options)
 }
 
 fn list(json: bool) -> Result<()> {

@@ -6,6 +6,7 @@
 
 mod args;
 mod arguments;
+mod bench;
 mod data;
 mod eval;
 mod failure;

@@ -1,7 +1,7 @@
 //! Trains some steps and writes down what another framework needs to do the same: the initial
 //! weights, every batch, and the losses. `tools/compare/torch_curves.py` reads them.
 //!
-//! usage: `same_batches DATA MODEL FOLDER [STEPS]`
+//! usage: `same_batches DATA MODEL FOLDER [STEPS [LR]]`
 
 use std::fs;
 use std::path::Path;
@@ -18,11 +18,12 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> Result<(), Failure> {
     let args: Vec<String> = std::env::args().skip(1).collect();
-    let [source, model, folder, steps @ ..] = &args[..] else {
-        return Err("usage: same_batches DATA MODEL FOLDER [STEPS]".into());
+    let [source, model, folder, options @ ..] = &args[..] else {
+        return Err("usage: same_batches DATA MODEL FOLDER [STEPS [LR]]".into());
     };
     let folder = Path::new(folder);
-    let num_steps = steps.first().map_or(Ok(100), |steps| steps.parse::<usize>())?;
+    let num_steps = options.first().map_or(Ok(100), |steps| steps.parse::<usize>())?;
+    let lr = options.get(1).map_or(Ok(0.1), |lr| lr.parse::<f64>())?;
     fs::create_dir_all(folder)?;
 
     let dataset = Arc::new(open(source, &OpenOptions::default())?);
@@ -30,6 +31,7 @@ fn main() -> Result<(), Failure> {
     let architecture = Architecture::named(model, Shape::image(c, h, w), dataset.classes().len())?;
     let graph = architecture.to_graph()?;
     let recipe = Recipe {
+        lr,
         weight_decay: 1e-4,
         ..Recipe::new(source, OpenOptions::default(), &dataset, architecture)
     };

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use anyhow::{Result, ensure};
-use clap::builder::BoolishValueParser;
 use clap::{ArgAction, Args, ValueEnum};
 use residua_data::{Augment, Dataset, Kind, OpenOptions};
 use residua_engine::Precision;
@@ -11,7 +10,7 @@ use residua_graph::Shape;
 use residua_resnet::{Architecture, Init};
 use residua_train::{Length, Recipe, Schedule};
 
-use crate::arguments::{ArchitectureArgs, OpenArgs, one_of};
+use crate::arguments::{ArchitectureArgs, OpenArgs, on_or_off, one_of};
 use crate::inspect::read_toml;
 
 /// Everything that decides the result.
@@ -88,13 +87,13 @@ pub(crate) struct RecipeArgs {
     /// Weight decay [default: 5e-4 for small images, else 1e-4]
     #[arg(long, value_name = "RATE", help_heading = "Optimisation")]
     weight_decay: Option<f64>,
-    /// Whether biases decay: on or off [default: on]
+    /// Whether biases decay [default: on]
     #[arg(long, value_name = "ON|OFF", help_heading = "Optimisation",
-          action = ArgAction::Set, value_parser = BoolishValueParser::new())]
+          action = ArgAction::Set, value_parser = on_or_off())]
     decay_bias: Option<bool>,
-    /// Whether weights and biases of batch norms decay: on or off [default: on]
+    /// Whether weights and biases of batch norms decay [default: on]
     #[arg(long, value_name = "ON|OFF", help_heading = "Optimisation",
-          action = ArgAction::Set, value_parser = BoolishValueParser::new())]
+          action = ArgAction::Set, value_parser = on_or_off())]
     decay_norm: Option<bool>,
     /// Share of the target that is spread over all classes [default: 0]
     #[arg(long, value_name = "SHARE", help_heading = "Optimisation")]

@@ -16,6 +16,9 @@ fn help_is_as_reviewed() {
         "data info",
         "data check",
         "data export",
+        "bench",
+        "bench train",
+        "bench infer",
     ] {
         let text = transcript(folder.path(), &format!("{command} --help"));
         assert!(text.ends_with("[0]\n"), "{text}");

@@ -1,5 +1,6 @@
 //! The real program, on real small data.
 
+mod bench;
 mod data;
 mod errors;
 mod help;

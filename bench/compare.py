@@ -1,0 +1,132 @@
+#!/usr/bin/env python3
+"""Runs Residua and PyTorch alternately on this machine and records what came out.
+
+usage: bench/compare.py --peers FOLDER --peer-python PATH [--models resnet20,resnet56] [--rounds 5]
+                        [--threads 2] [--compile] [--note TEXT]
+
+FOLDER holds torch_train.py, which times a PyTorch training step (forward, loss, backward, SGD
+update; eager, or with --compile also compiled) and prints a JSON line with model, batch, precision
+and ms_p50. PATH is an interpreter with torch. Nothing else should run on the machine.
+
+A round runs every program once; the rounds follow each other, so that a change of the machine's
+speed meets all. Quoted are medians over the rounds of the programs' median step times, and the
+largest peak memory of the processes. Writes bench/runs/DATE-CPU/{README.md,raw.jsonl,summary.md}.
+"""
+
+import argparse
+import datetime
+import json
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+RESIDUA = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release/residua"
+BATCHES = {"resnet18": 32, "resnet50": 16}
+
+
+def run(command):
+    """The JSON lines that a program prints, each with the peak memory of its process."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    text = process.stdout.read()
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode != 0:
+        sys.exit(f"{' '.join(map(str, command))} ended with {process.returncode}")
+    lines = [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+    return [line | {"peak_bytes": usage.ru_maxrss * 1024} for line in lines]
+
+
+def programs(args, model):
+    """Each program that times the model: its name and its command line."""
+    batch, threads = str(BATCHES.get(model, 128)), str(args.threads)
+    yield "residua", [RESIDUA, "bench", "train", "--model", model, "--batch-size", batch,
+                      "--steps", str(args.steps), "--threads", threads, "--json"]
+    torch = [args.peer_python, Path(args.peers) / "torch_train.py", "--models", model, "--precisions", "f32",
+             "--steps", str(args.steps + 3), "--threads", threads]
+    yield "pytorch", torch
+    if args.compile:
+        yield "pytorch-compile", [*torch, "--compile"]
+
+
+def measure(args):
+    for round_i in range(args.rounds):
+        for model in args.models.split(","):
+            for program, command in programs(args, model):
+                for line in run(command):
+                    kept = ("task", "model", "batch", "precision", "ms_p50", "images_per_s", "peak_bytes")
+                    yield {"round": round_i, "program": program} | {key: line[key] for key in kept}
+                    print(f"round {round_i + 1}/{args.rounds} {program} {model}: {line['ms_p50']:.1f} ms", flush=True)
+
+
+def summary(lines):
+    """A table of the medians, with the ratio of each program's time to Residua's."""
+    groups = {}
+    for line in lines:
+        key = (line["task"], line["model"], line["batch"], line["precision"])
+        groups.setdefault(key, {}).setdefault(line["program"], []).append(line)
+    rows = ["| work | program | ms a step (lowest to highest round) | images/s | peak memory | Residua is |",
+            "|---|---|---|---|---|---|"]
+    for (task, model, batch, precision), by_program in groups.items():
+        ours = statistics.median(line["ms_p50"] for line in by_program["residua"])
+        for program, rounds in by_program.items():
+            ms = [line["ms_p50"] for line in rounds]
+            median = statistics.median(ms)
+            memory = max(line["peak_bytes"] for line in rounds) / 2**20
+            ratio = "" if program == "residua" else f"{median / ours:.2f}×"
+            rows.append(f"| {task} {model}, batch {batch}, {precision} | {program} | {median:.1f} "
+                        f"({min(ms):.1f} to {max(ms):.1f}) | {batch / median * 1e3:.0f} | {memory:.0f} MiB | {ratio} |")
+    return "\n".join(rows) + "\n"
+
+
+def cpu():
+    text = Path("/proc/cpuinfo").read_text()
+    field = lambda name: re.search(rf"^{name}\s*:\s*(.*)$", text, re.M).group(1)
+    flags = set(field("flags").split())
+    wanted = ["avx2", "avx512f", "avx512_bf16", "amx_bf16"]
+    short = f"family{field('cpu family')}-model{field('model')}"
+    return short, f"{field('model name')} (family {field('cpu family')}, model {field('model')}), " \
+                  f"{os.cpu_count()} cores, {', '.join(flag for flag in wanted if flag in flags)}"
+
+
+def output(command):
+    return subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout.strip()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--peers", required=True)
+    parser.add_argument("--peer-python", required=True)
+    parser.add_argument("--models", default="resnet20,resnet56")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--note", default="")
+    args = parser.parse_args()
+
+    subprocess.run(["cargo", "build", "--release"], check=True, cwd=ROOT)
+    lines = list(measure(args))
+    date, (short, long) = datetime.date.today().isoformat(), cpu()
+    folder = ROOT / "bench/runs" / f"{date}-{short}"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "raw.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (folder / "summary.md").write_text(summary(lines))
+    torch = output([args.peer_python, "-c", "import torch; print(torch.__version__)"])
+    flags = f"--models {args.models} --rounds {args.rounds} --steps {args.steps} --threads {args.threads}"
+    (folder / "README.md").write_text(
+        f"# {date}\n\n"
+        f"- machine: {long}; Linux {platform.release()}\n"
+        f"- Residua at commit {output(['git', 'describe', '--always', '--dirty'])}, {output(['rustc', '--version'])}; PyTorch {torch}\n"
+        f"- command: `bench/compare.py {flags}{' --compile' if args.compile else ''} --peers FOLDER --peer-python PATH`\n"
+        + (f"- {args.note}\n" if args.note else "")
+        + "\nRandom data, channels-last, SGD with momentum and weight decay; `raw.jsonl` has a line for each program\n"
+          "and round, `summary.md` the medians.\n")
+    print(summary(lines))
+
+
+main()
