@@ -27,7 +27,7 @@ First steps:
   residua inspect resnet50
 
 Environment:
-  RESIDUA_ISA=portable|avx2|avx512   the most that kernels may use [default: what there is]
+  RESIDUA_ISA=portable|avx2|avx512|amx   the most that kernels may use [default: what there is]
   NO_COLOR=1                         no colours";
 
 #[derive(Debug, Subcommand)]

@@ -8,7 +8,7 @@ use anyhow::Result;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use residua_data::OpenOptions;
-use residua_engine::ThreadPool;
+use residua_engine::{Isa, Precision, PrecisionError, ThreadPool};
 use residua_graph::Shape;
 use residua_resnet::{Architecture, ArchitectureError, ArchitectureOptions, Shortcut, StemKind};
 
@@ -19,6 +19,36 @@ where
 {
     PossibleValuesParser::new(words)
         .try_map(|word| word.parse::<T>().map_err(|error| std::io::Error::other(error.to_string())))
+}
+
+/// A number format of activations, or the fastest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum PrecisionArg {
+    Auto,
+    Given(Precision),
+}
+
+impl PrecisionArg {
+    /// A parser of one.
+    pub(crate) fn parser() -> impl TypedValueParser<Value = Self> {
+        one_of(&["auto", "f32", "bf16"])
+    }
+
+    /// What `auto` means here, or what was given.
+    pub(crate) fn resolve(self) -> Result<Precision> {
+        Ok(match self {
+            Self::Auto => Precision::fastest(Isa::best()?),
+            Self::Given(precision) => precision,
+        })
+    }
+}
+
+impl FromStr for PrecisionArg {
+    type Err = PrecisionError;
+
+    fn from_str(name: &str) -> Result<Self, PrecisionError> {
+        if name == "auto" { Ok(Self::Auto) } else { name.parse().map(Self::Given) }
+    }
 }
 
 /// A parser of a switch with a value.

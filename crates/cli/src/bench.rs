@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use residua_engine::{Mode, PlanOptions, ThreadPool};
 use serde::Serialize;
 
-use crate::arguments::{self, ThreadArgs};
+use crate::arguments::{self, PrecisionArg, ThreadArgs};
 use crate::failure::Outcome;
 use crate::{output, table};
 
@@ -63,6 +63,9 @@ struct StepArgs {
     #[arg(long, value_name = "NUMBER", default_value = "20",
           value_parser = clap::value_parser!(u32).range(1..))]
     steps: u32,
+    /// Number format of activations; `auto` is the fastest here
+    #[arg(long, value_name = "FORMAT", default_value = "auto", value_parser = PrecisionArg::parser())]
+    precision: PrecisionArg,
     /// Print JSON, one object in each line
     #[arg(long)]
     json: bool,
@@ -116,7 +119,11 @@ struct Measured<'a> {
 
 fn run(task: Task, args: &StepArgs) -> Result<Outcome> {
     let batch = args.batch_size as usize;
-    let options = PlanOptions { mode: task.mode(), ..PlanOptions::train(batch)? };
+    let options = PlanOptions {
+        mode: task.mode(),
+        precision: args.precision.resolve()?,
+        ..PlanOptions::train(batch)?
+    };
     let pool = ThreadPool::new(args.threads.number())?;
     let header = [
         "Network",

@@ -10,7 +10,7 @@ use residua_format::Model;
 use residua_train::{Evaluation, evaluate};
 use serde::Serialize;
 
-use crate::arguments::{OpenArgs, ThreadArgs, one_of};
+use crate::arguments::{OpenArgs, PrecisionArg, ThreadArgs, one_of};
 use crate::failure::Outcome;
 use crate::picture::Picture;
 use crate::{model_file, output, progress, table};
@@ -42,6 +42,9 @@ pub(crate) struct EvalArgs {
     #[arg(long, value_name = "NUMBER", default_value = "64",
           value_parser = clap::value_parser!(u32).range(1..=65536))]
     batch_size: u32,
+    /// Number format of activations; `auto` is the fastest here
+    #[arg(long, value_name = "FORMAT", default_value = "f32", value_parser = PrecisionArg::parser())]
+    precision: PrecisionArg,
     #[command(flatten)]
     threads: ThreadArgs,
     #[command(flatten)]
@@ -62,6 +65,8 @@ struct Measured<'a> {
     split: Split,
     /// Whether the data and its splits are those of the training.
     trained_on_this_data: bool,
+    trained_precision: &'a str,
+    measured_precision: String,
     classes: &'a [String],
     #[serde(flatten)]
     evaluation: &'a Evaluation,
@@ -79,9 +84,17 @@ pub(crate) fn run(args: &EvalArgs) -> Result<Outcome> {
              same here",
         );
     }
-    let batch_size = args.batch_size as usize;
-    let evaluation =
-        args.threads.install(|| evaluate(&model, &dataset, args.split, batch_size))??;
+    let (batch_size, precision) = (args.batch_size as usize, args.precision.resolve()?);
+    let evaluation = args
+        .threads
+        .install(|| evaluate(&model, &dataset, args.split, batch_size, precision))??;
+    let trained_precision = &model.provenance.precision;
+    if precision.to_string() != *trained_precision {
+        output::note(format_args!(
+            "note: trained in {trained_precision}, measured in {precision}; a few images near the \
+             boundary between\nclasses may go to the other one"
+        ));
+    }
     if let Some(picture) = &args.plot {
         let title =
             format!("{} on {}, {} set", model.architecture.name(), dataset.name(), args.split);
@@ -93,6 +106,8 @@ pub(crate) fn run(args: &EvalArgs) -> Result<Outcome> {
             dataset: dataset.name(),
             split: args.split,
             trained_on_this_data: same,
+            trained_precision,
+            measured_precision: precision.to_string(),
             classes: &model.classes,
             evaluation: &evaluation,
         })?;

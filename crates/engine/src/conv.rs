@@ -1,28 +1,29 @@
 //! A convolution or linear operation of a plan: its kernel, and its weight as the kernel wants it.
 
-use residua_kernels::Conv2dProblem;
 use residua_kernels::conv2d::Conv2dKernel;
+use residua_kernels::{Aligned, Conv2dProblem};
 use std::ops::Range;
 
-/// One convolution (or linear operation, as the 1×1 convolution of one pixel).
+/// One convolution (or linear operation, as the 1×1 convolution of one pixel) of activations stored
+/// as `E`.
 #[derive(Debug)]
-pub(crate) struct Conv {
+pub(crate) struct Conv<E: 'static> {
     /// Sizes for one sample.
     pub(crate) problem: Conv2dProblem,
-    pub(crate) kernel: &'static dyn Conv2dKernel,
+    pub(crate) kernel: &'static dyn Conv2dKernel<E>,
     /// The weight's place among the parameters.
     pub(crate) weight: Range<usize>,
     /// The bias's place among the parameters.
     pub(crate) bias: Option<Range<usize>>,
-    pub(crate) packed: Vec<f32>,
+    pub(crate) packed: Aligned<f32>,
     pub(crate) packed_bias: Option<Vec<f32>>,
     /// Empty in evaluation and where the input needs no gradient.
-    pub(crate) packed_backward: Vec<f32>,
+    pub(crate) packed_backward: Aligned<f32>,
     /// Sum of the groups' gradients; empty in evaluation.
-    pub(crate) packed_grad: Vec<f32>,
+    pub(crate) packed_grad: Aligned<f32>,
 }
 
-impl Conv {
+impl<E> Conv<E> {
     /// Takes over the weight and bias.
     pub(crate) fn pack(&mut self, params: &[f32]) {
         let weight = &params[self.weight.clone()];
@@ -68,6 +69,6 @@ fn add(sum: &mut [f32], other: &[f32]) {
 /// A group's gradient of a convolution's weight and bias.
 #[derive(Debug, Default)]
 pub(crate) struct ConvGrad {
-    pub(crate) packed: Vec<f32>,
+    pub(crate) packed: Aligned<f32>,
     pub(crate) bias: Vec<f32>,
 }

@@ -3,11 +3,13 @@ use crate::conv::Conv;
 use crate::forward::{self, Forward};
 use crate::group::{Group, GroupSizes, Shared};
 use crate::norm::Norm;
+use crate::plan::Run;
 use crate::step::{Phase, Reduction, Slot, phases};
 use crate::{Mode, PlanError, PlanOptions};
 use rayon::prelude::*;
 use residua_graph::{Graph, Weights};
-use residua_kernels::scratch;
+use residua_kernels::conv2d::ConvElement;
+use residua_kernels::{convert, scratch};
 
 /// The most groups a batch is cut into.
 const MAX_GROUPS: usize = 16;
@@ -17,17 +19,14 @@ const MIN_GROUPS: usize = 4;
 /// [`MIN_GROUPS`] allow.
 const GROUP_GRADS_BYTES: usize = 256 << 20;
 
-/// How one graph runs on this machine, with all the memory that takes.
-///
-/// Calls run on the threads of the [`ThreadPool`](crate::ThreadPool) they are made in. After the
-/// first step nothing is allocated.
+/// A plan for activations stored as `E`; see [`Plan`](crate::Plan).
 #[derive(Debug)]
-pub struct Plan {
+pub(crate) struct Executor<E: 'static> {
     options: PlanOptions,
     input: Slot,
     output: Slot,
-    shared: Shared,
-    groups: Vec<Group>,
+    shared: Shared<E>,
+    groups: Vec<Group<E>>,
     group_len: usize,
     forward_phases: Vec<Phase>,
     backward_phases: Vec<Phase>,
@@ -37,19 +36,8 @@ pub struct Plan {
     scratch_reserved: bool,
 }
 
-impl Plan {
-    /// Makes a plan.
-    ///
-    /// # Errors
-    /// A batch of no samples, an instruction set that is not there, an operation without a kernel,
-    /// or a batch norm that would train on a single value.
-    pub fn new(graph: &Graph, options: &PlanOptions) -> Result<Self, PlanError> {
-        if options.batch_size == 0 {
-            return Err(PlanError::EmptyBatch);
-        }
-        if !options.isa.is_supported() {
-            return Err(PlanError::MissingIsa { isa: options.isa });
-        }
+impl<E: ConvElement> Executor<E> {
+    pub(crate) fn new(graph: &Graph, options: &PlanOptions) -> Result<Self, PlanError> {
         let mut forward = forward::compile(graph, options)?;
         let train = options.mode == Mode::Train;
         let backward =
@@ -63,20 +51,20 @@ impl Plan {
     fn assemble(
         graph: &Graph,
         options: PlanOptions,
-        forward: Forward,
+        forward: Forward<E>,
         backward: Option<Backward>,
     ) -> Self {
         let Forward { steps, convs, norms, pools, input, output } = forward;
         let conv_lens: Vec<_> = convs.iter().map(|conv| conv.problem.weight_len()).collect();
         let activations = buffer_lens(steps.iter().flat_map(|step| step.slots()).chain([input]));
-        let forward_phases = phases(steps, &conv_lens);
+        let forward_phases = phases(steps, &conv_lens, size_of::<E>());
         let num_params = graph.num_parameters();
         let groups_for_grads = GROUP_GRADS_BYTES / (4 * num_params).max(1);
         let num_groups = groups_for_grads.clamp(MIN_GROUPS, MAX_GROUPS).min(options.batch_size);
         let group_len = options.batch_size.div_ceil(num_groups);
         let (grad_output, grads, backward_phases) = match backward {
             Some(Backward { steps, grad_output, buffer_lens }) => {
-                (Some(grad_output), buffer_lens, phases(steps, &conv_lens))
+                (Some(grad_output), buffer_lens, phases(steps, &conv_lens, size_of::<E>()))
             }
             None => (None, Vec::new(), Vec::new()),
         };
@@ -117,43 +105,36 @@ impl Plan {
         }
     }
 
-    /// Samples of a batch: exactly so many in training, at most so many in evaluation.
-    pub fn batch_size(&self) -> usize {
-        self.options.batch_size
+    /// Lets every thread allocate its working memory now rather than in some later step.
+    fn reserve_scratch(&mut self) {
+        if !self.scratch_reserved {
+            rayon::broadcast(|_| scratch::reserve(self.scratch_len));
+            self.scratch_reserved = true;
+        }
     }
+}
 
-    /// What the plan was made for.
-    pub fn options(&self) -> &PlanOptions {
+impl<E: ConvElement> Run for Executor<E> {
+    fn options(&self) -> &PlanOptions {
         &self.options
     }
 
-    /// Elements of one sample's input.
-    pub fn input_len(&self) -> usize {
+    fn input_len(&self) -> usize {
         self.input.len
     }
 
-    /// Elements of one sample's output.
-    pub fn num_classes(&self) -> usize {
+    fn num_classes(&self) -> usize {
         self.output.len
     }
 
-    /// Takes over weights and running statistics, for evaluation.
-    ///
-    /// # Panics
-    /// The weights are another graph's.
-    pub fn load(&mut self, weights: &Weights) {
+    fn load(&mut self, weights: &Weights) {
         assert_eq!(weights.params.len(), self.num_params, "parameters are another graph's");
         let Shared { convs, norms, .. } = &mut self.shared;
         convs.par_iter_mut().with_max_len(1).for_each(|conv| conv.pack(&weights.params));
         norms.iter_mut().for_each(|norm| norm.take_running(weights));
     }
 
-    /// Evaluates `1..=batch_size` samples with the weights last [loaded](Self::load): `input` is
-    /// NHWC, `logits` gets `[n, num_classes]`. Samples don't influence each other.
-    ///
-    /// # Panics
-    /// The plan is for training, or the lengths don't fit.
-    pub fn forward(&mut self, input: &[f32], logits: &mut [f32]) {
+    fn forward(&mut self, input: &[f32], logits: &mut [f32]) {
         assert_eq!(self.options.mode, Mode::Eval, "a training plan can't evaluate");
         let n = input.len() / self.input.len;
         assert!((1..=self.options.batch_size).contains(&n), "input has {n} samples");
@@ -173,20 +154,14 @@ impl Plan {
                 for (input, logits) in chunks.zip(logits.chunks_mut(phase.samples_at_once * y.len))
                 {
                     let which = 0..input.len() / x.len;
-                    group.activation_mut(*x, &which).copy_from_slice(input);
+                    convert(input, group.activation_mut(*x, &which));
                     group.run_steps(shared, &phase.steps, &which);
-                    logits.copy_from_slice(group.activation(*y, &which));
+                    convert(group.activation(*y, &which), logits);
                 }
             });
     }
 
-    /// Runs a training batch of exactly `batch_size` samples with its own statistics, updates the
-    /// running ones in `weights`, and keeps what [`backward`](Self::backward) needs. `input` is
-    /// NHWC, `logits` gets `[batch_size, num_classes]`.
-    ///
-    /// # Panics
-    /// The plan is for evaluation, or the lengths don't fit.
-    pub fn forward_train(&mut self, weights: &mut Weights, input: &[f32], logits: &mut [f32]) {
+    fn forward_train(&mut self, weights: &mut Weights, input: &[f32], logits: &mut [f32]) {
         let n = self.options.batch_size;
         assert_eq!(self.options.mode, Mode::Train, "an evaluation plan can't train");
         assert_eq!(input.len(), n * self.input.len);
@@ -200,7 +175,7 @@ impl Plan {
         groups.par_iter_mut().zip(inputs).with_max_len(1).for_each(|(group, input)| {
             group.num_samples = input.len() / x.len;
             let which = group.all();
-            group.activation_mut(*x, &which).copy_from_slice(input);
+            convert(input, group.activation_mut(*x, &which));
             group.reset_partials();
         });
         for phase in forward_phases.iter() {
@@ -213,17 +188,11 @@ impl Plan {
             }
         }
         for (group, logits) in groups.iter().zip(logits.chunks_mut(*group_len * y.len)) {
-            logits.copy_from_slice(group.activation(*y, &group.all()));
+            convert(group.activation(*y, &group.all()), logits);
         }
     }
 
-    /// The gradients of all parameters, for the batch last run by
-    /// [`forward_train`](Self::forward_train) with the same weights: overwrites `grads`, which is
-    /// laid out as `weights.params`.
-    ///
-    /// # Panics
-    /// The plan is for evaluation, or the lengths don't fit.
-    pub fn backward(&mut self, weights: &Weights, grad_logits: &[f32], grads: &mut [f32]) {
+    fn backward(&mut self, weights: &Weights, grad_logits: &[f32], grads: &mut [f32]) {
         let Self { shared, groups, backward_phases, output: y, group_len, grad_output, .. } = self;
         let grad_output = grad_output.expect("an evaluation plan has no backward");
         assert_eq!(grad_logits.len(), self.options.batch_size * y.len);
@@ -231,7 +200,7 @@ impl Plan {
         let grad_logits = grad_logits.par_chunks(*group_len * y.len);
         groups.par_iter_mut().zip(grad_logits).with_max_len(1).for_each(|(group, grad_logits)| {
             let which = group.all();
-            group.grad_mut(grad_output, &which).copy_from_slice(grad_logits);
+            convert(grad_logits, group.grad_mut(grad_output, &which));
             group.reset_conv_grads();
         });
         for phase in backward_phases.iter() {
@@ -246,17 +215,9 @@ impl Plan {
         }
         write_conv_grads(&mut shared.convs, 0, groups, 0, grads);
     }
-
-    /// Lets every thread allocate its working memory now rather than in some later step.
-    fn reserve_scratch(&mut self) {
-        if !self.scratch_reserved {
-            rayon::broadcast(|_| scratch::reserve(self.scratch_len));
-            self.scratch_reserved = true;
-        }
-    }
 }
 
-fn run(groups: &mut [Group], shared: &Shared, phase: &Phase) {
+fn run<E: ConvElement>(groups: &mut [Group<E>], shared: &Shared<E>, phase: &Phase) {
     groups.par_iter_mut().with_max_len(1).for_each(|group| group.run(shared, phase));
 }
 
@@ -275,10 +236,10 @@ fn buffer_lens(slots: impl Iterator<Item = Slot>) -> Vec<usize> {
 /// Adds up the groups' gradients of `convs` (the plan's from `first_conv` on), each into its place
 /// in `grads`, which starts at the parameter `first_param`. Convolutions come in parameter order, so
 /// halves of the list have halves of `grads`.
-fn write_conv_grads(
-    convs: &mut [Conv],
+fn write_conv_grads<E: ConvElement>(
+    convs: &mut [Conv<E>],
     first_conv: usize,
-    groups: &[Group],
+    groups: &[Group<E>],
     first_param: usize,
     grads: &mut [f32],
 ) {

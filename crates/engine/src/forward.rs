@@ -5,13 +5,14 @@ use crate::norm::{Norm, NormTensors};
 use crate::step::{Slot, Step};
 use crate::{Mode, PlanError, PlanOptions};
 use residua_graph::{Graph, Node, Op, Shape, ValueId};
-use residua_kernels::{Conv2dProblem, MaxPoolProblem, ZeroPadProblem, conv2d};
+use residua_kernels::conv2d::{self, ConvElement};
+use residua_kernels::{Aligned, Conv2dProblem, MaxPoolProblem, ZeroPadProblem};
 
 /// What a graph's forward needs.
 #[derive(Debug)]
-pub(crate) struct Forward {
+pub(crate) struct Forward<E: 'static> {
     pub(crate) steps: Vec<Step>,
-    pub(crate) convs: Vec<Conv>,
+    pub(crate) convs: Vec<Conv<E>>,
     pub(crate) norms: Vec<Norm>,
     /// Sizes for one sample.
     pub(crate) pools: Vec<MaxPoolProblem>,
@@ -20,7 +21,10 @@ pub(crate) struct Forward {
 }
 
 /// Compiles a graph, a buffer for each value that is made.
-pub(crate) fn compile(graph: &Graph, options: &PlanOptions) -> Result<Forward, PlanError> {
+pub(crate) fn compile<E: ConvElement>(
+    graph: &Graph,
+    options: &PlanOptions,
+) -> Result<Forward<E>, PlanError> {
     let mut compiler = Compiler::new(graph, options);
     for (i, node) in graph.nodes().iter().enumerate() {
         compiler.node(i, node)?;
@@ -43,7 +47,7 @@ struct Chain {
     output: ValueId,
 }
 
-struct Compiler<'a> {
+struct Compiler<'a, E: 'static> {
     graph: &'a Graph,
     options: &'a PlanOptions,
     /// The nodes that read each value.
@@ -53,12 +57,12 @@ struct Compiler<'a> {
     /// Whether a node is part of an earlier node's step.
     fused: Vec<bool>,
     steps: Vec<Step>,
-    convs: Vec<Conv>,
+    convs: Vec<Conv<E>>,
     norms: Vec<Norm>,
     pools: Vec<MaxPoolProblem>,
 }
 
-impl<'a> Compiler<'a> {
+impl<'a, E: ConvElement> Compiler<'a, E> {
     fn new(graph: &'a Graph, options: &'a PlanOptions) -> Self {
         let mut readers = vec![Vec::new(); graph.num_values()];
         for (i, node) in graph.nodes().iter().enumerate() {
@@ -169,7 +173,7 @@ impl<'a> Compiler<'a> {
         let bias = bias.map(|bias| self.graph.params()[bias.index()].range());
         let train = self.options.mode == Mode::Train;
         let input_has_grad = train && node.inputs[0] != self.graph.input();
-        let zeros = |needed: bool, len: usize| vec![0.0; if needed { len } else { 0 }];
+        let zeros = |needed: bool, len: usize| Aligned::zeroed(if needed { len } else { 0 });
         self.convs.push(Conv {
             problem,
             kernel,
@@ -254,7 +258,7 @@ impl<'a> Compiler<'a> {
 }
 
 /// Lets values that are not needed at the same time share a buffer, for evaluation.
-pub(crate) fn share_buffers(forward: &mut Forward) {
+pub(crate) fn share_buffers<E>(forward: &mut Forward<E>) {
     let mut last_use = std::collections::HashMap::new();
     last_use.insert(forward.input.buffer, 0);
     for (i, step) in forward.steps.iter().enumerate() {

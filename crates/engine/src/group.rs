@@ -4,17 +4,19 @@ use crate::buffer::{samples, samples_mut};
 use crate::conv::{Conv, ConvGrad};
 use crate::norm::{Norm, NormPartial};
 use crate::step::{GradSlot, Phase, Slot, Step};
+use residua_kernels::conv2d::ConvElement;
 use residua_kernels::{
-    Isa, MaxPoolProblem, add, batch_norm, conv2d, global_avg_pool, max_pool, relu, zero_pad,
+    Aligned, Isa, MaxPoolProblem, add, batch_norm, conv2d, global_avg_pool, max_pool, relu,
+    zero_pad,
 };
 use std::mem::take;
 use std::ops::Range;
 
 /// What all groups read.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct Shared<E: 'static> {
     pub(crate) isa: Isa,
-    pub(crate) convs: Vec<Conv>,
+    pub(crate) convs: Vec<Conv<E>>,
     pub(crate) norms: Vec<Norm>,
     /// Sizes for one sample.
     pub(crate) pools: Vec<MaxPoolProblem>,
@@ -34,23 +36,23 @@ pub(crate) struct GroupSizes<'a> {
 
 /// Some samples of the batch. No other group touches what it owns.
 #[derive(Debug)]
-pub(crate) struct Group {
+pub(crate) struct Group<E> {
     /// Samples of the current batch that are its own.
     pub(crate) num_samples: usize,
-    activations: Vec<Vec<f32>>,
-    grads: Vec<Vec<f32>>,
+    activations: Vec<Aligned<E>>,
+    grads: Vec<Aligned<E>>,
     /// For each pool, which input won.
     pool_indices: Vec<Vec<u8>>,
     pub(crate) conv_grads: Vec<ConvGrad>,
     pub(crate) norm_partials: Vec<NormPartial>,
 }
 
-impl Group {
-    pub(crate) fn new(shared: &Shared, sizes: &GroupSizes<'_>) -> Self {
+impl<E: ConvElement> Group<E> {
+    pub(crate) fn new(shared: &Shared<E>, sizes: &GroupSizes<'_>) -> Self {
         let kept = sizes.num_kept;
-        let zeros = |lens: &[usize]| lens.iter().map(|len| vec![0.0; len * kept]).collect();
+        let zeros = |lens: &[usize]| lens.iter().map(|len| Aligned::zeroed(len * kept)).collect();
         let conv_grads = shared.convs.iter().filter(|_| sizes.train).map(|conv| ConvGrad {
-            packed: vec![0.0; conv.packed_grad.len()],
+            packed: Aligned::zeroed(conv.packed_grad.len()),
             bias: vec![0.0; conv.bias.as_ref().map_or(0, Range::len)],
         });
         let partials = shared.norms.iter().filter(|_| sizes.train);
@@ -82,24 +84,24 @@ impl Group {
         }
     }
 
-    pub(crate) fn activation(&self, slot: Slot, which: &Range<usize>) -> &[f32] {
+    pub(crate) fn activation(&self, slot: Slot, which: &Range<usize>) -> &[E] {
         samples(&self.activations[slot.buffer], slot.len, which)
     }
 
-    pub(crate) fn activation_mut(&mut self, slot: Slot, which: &Range<usize>) -> &mut [f32] {
+    pub(crate) fn activation_mut(&mut self, slot: Slot, which: &Range<usize>) -> &mut [E] {
         samples_mut(&mut self.activations[slot.buffer], slot.len, which)
     }
 
-    fn grad(&self, slot: GradSlot, which: &Range<usize>) -> &[f32] {
+    fn grad(&self, slot: GradSlot, which: &Range<usize>) -> &[E] {
         samples(&self.grads[slot.buffer], slot.len, which)
     }
 
-    pub(crate) fn grad_mut(&mut self, slot: GradSlot, which: &Range<usize>) -> &mut [f32] {
+    pub(crate) fn grad_mut(&mut self, slot: GradSlot, which: &Range<usize>) -> &mut [E] {
         samples_mut(&mut self.grads[slot.buffer], slot.len, which)
     }
 
     /// Runs a phase on all samples, a few at a time.
-    pub(crate) fn run(&mut self, shared: &Shared, phase: &Phase) {
+    pub(crate) fn run(&mut self, shared: &Shared<E>, phase: &Phase) {
         for first in (0..self.num_samples).step_by(phase.samples_at_once) {
             let which = first..self.num_samples.min(first + phase.samples_at_once);
             self.run_steps(shared, &phase.steps, &which);
@@ -107,14 +109,14 @@ impl Group {
     }
 
     /// Runs steps on some samples.
-    pub(crate) fn run_steps(&mut self, shared: &Shared, steps: &[Step], which: &Range<usize>) {
+    pub(crate) fn run_steps(&mut self, shared: &Shared<E>, steps: &[Step], which: &Range<usize>) {
         for step in steps {
             self.step(shared, step, which);
         }
     }
 
     /// Calls `f` with an activation's samples to be written, and the group to read others from.
-    fn write(&mut self, output: Slot, which: &Range<usize>, f: impl FnOnce(&Self, &mut [f32])) {
+    fn write(&mut self, output: Slot, which: &Range<usize>, f: impl FnOnce(&Self, &mut [E])) {
         let mut buffer = take(&mut self.activations[output.buffer]);
         f(self, samples_mut(&mut buffer, output.len, which));
         self.activations[output.buffer] = buffer;
@@ -125,14 +127,14 @@ impl Group {
         &mut self,
         grad: GradSlot,
         which: &Range<usize>,
-        f: impl FnOnce(&Self, &mut [f32]),
+        f: impl FnOnce(&Self, &mut [E]),
     ) {
         let mut buffer = take(&mut self.grads[grad.buffer]);
         f(self, samples_mut(&mut buffer, grad.len, which));
         self.grads[grad.buffer] = buffer;
     }
 
-    fn step(&mut self, shared: &Shared, step: &Step, which: &Range<usize>) {
+    fn step(&mut self, shared: &Shared<E>, step: &Step, which: &Range<usize>) {
         let (isa, n) = (shared.isa, which.len());
         match *step {
             Step::Conv { conv, input, output } => self.write(output, which, |group, output| {
@@ -187,7 +189,7 @@ impl Group {
         }
     }
 
-    fn backward_step(&mut self, shared: &Shared, step: &Step, which: &Range<usize>) {
+    fn backward_step(&mut self, shared: &Shared<E>, step: &Step, which: &Range<usize>) {
         let (isa, n) = (shared.isa, which.len());
         match *step {
             Step::NormGradSums { norm, input, output, grad_output } => {
@@ -269,7 +271,7 @@ impl Group {
         }
     }
 
-    fn add_moments(&mut self, shared: &Shared, norm: usize, input: Slot, which: &Range<usize>) {
+    fn add_moments(&mut self, shared: &Shared<E>, norm: usize, input: Slot, which: &Range<usize>) {
         let partial = &mut self.norm_partials[norm];
         let input = samples(&self.activations[input.buffer], input.len, which);
         batch_norm::moments(shared.isa, input, partial.count, &mut partial.mean, &mut partial.m2);
@@ -278,7 +280,7 @@ impl Group {
 
     fn add_grad_sums(
         &mut self,
-        shared: &Shared,
+        shared: &Shared<E>,
         norm: usize,
         input: Slot,
         output: Option<Slot>,

@@ -34,6 +34,7 @@ mod backward;
 mod buffer;
 mod conv;
 mod error;
+mod executor;
 mod forward;
 mod group;
 mod loss;

@@ -20,19 +20,29 @@ pub enum Precision {
     /// IEEE single precision.
     #[default]
     F32,
+    /// bfloat16: 8 bits of precision, the range of f32. Sums are f32.
+    Bf16,
+}
+
+impl Precision {
+    /// The fastest for an instruction set: bf16 where it has tiles for it, else f32.
+    pub fn fastest(isa: Isa) -> Self {
+        if isa >= Isa::Amx { Self::Bf16 } else { Self::F32 }
+    }
 }
 
 impl fmt::Display for Precision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::F32 => "f32",
+            Self::Bf16 => "bf16",
         })
     }
 }
 
 /// A name that is no precision.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("precision is `{0}`, expected f32")]
+#[error("precision is `{0}`, expected f32 or bf16")]
 pub struct PrecisionError(String);
 
 impl FromStr for Precision {
@@ -41,6 +51,7 @@ impl FromStr for Precision {
     fn from_str(name: &str) -> Result<Self, PrecisionError> {
         match name {
             "f32" => Ok(Self::F32),
+            "bf16" => Ok(Self::Bf16),
             _ => Err(PrecisionError(name.to_owned())),
         }
     }

@@ -30,19 +30,32 @@ use residua_kernels::reference::{
 use residua_kernels::{Conv2dProblem, MaxPoolProblem, ZeroPadProblem};
 
 /// All tensors of a network, as [`Weights`] lays them out, in the precision of the computation.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Tensors<T> {
     /// Trainable parameters.
     pub params: Vec<T>,
     /// Running statistics.
     pub buffers: Vec<T>,
+    /// How activations, their gradients and the weights they meet are rounded.
+    round: fn(T) -> T,
 }
 
 impl<T: Real> Tensors<T> {
     /// The same values in another precision.
     pub fn new(weights: &Weights) -> Self {
         let convert = |values: &[f32]| values.iter().map(|&x| T::from_f64(x.into())).collect();
-        Self { params: convert(&weights.params), buffers: convert(&weights.buffers) }
+        let (params, buffers) = (convert(&weights.params), convert(&weights.buffers));
+        Self { params, buffers, round: |x| x }
+    }
+
+    /// Rounds all activations, their gradients and the weights of convolutions and linear operations,
+    /// as a plan of another precision stores them.
+    pub fn rounded(self, round: fn(T) -> T) -> Self {
+        Self { round, ..self }
+    }
+
+    fn rounded_param(&self, graph: &Graph, id: ParamId) -> Vec<T> {
+        self.param(graph, id).iter().map(|x| (self.round)(*x)).collect()
     }
 
     fn param(&self, graph: &Graph, id: ParamId) -> &[T] {
@@ -154,7 +167,9 @@ fn forward<T: Real>(
     let n = num_samples(graph, input.len());
     let mut values = vec![Vec::new(); graph.num_values()];
     let mut kept: Vec<_> = (0..graph.num_values()).map(|_| Kept::Nothing).collect();
+    let round = |values: &mut [T]| values.iter_mut().for_each(|x| *x = (tensors.round)(*x));
     values[graph.input().index()] = input.to_vec();
+    round(&mut values[graph.input().index()]);
     for node in graph.nodes() {
         let input = &values[node.inputs[0].index()];
         let param = |id: ParamId| tensors.param(graph, id);
@@ -163,11 +178,12 @@ fn forward<T: Real>(
         match &node.op {
             Op::Conv2d { conv, weight, bias } => {
                 let p = conv_problem(graph, node, conv, n);
-                conv2d::forward(&p, input, param(*weight), bias.map(param), &mut output);
+                let weight = tensors.rounded_param(graph, *weight);
+                conv2d::forward(&p, input, &weight, bias.map(param), &mut output);
             }
             Op::Linear { in_features, weight, bias, .. } => {
-                let (weight, bias) = (param(*weight), bias.map(param));
-                linear::forward(*in_features, input, weight, bias, &mut output);
+                let (weight, bias) = (tensors.rounded_param(graph, *weight), bias.map(param));
+                linear::forward(*in_features, input, &weight, bias, &mut output);
             }
             Op::BatchNorm(norm) => keep = normalise(norm, input, &mut output),
             Op::Relu => relu::forward(input, &mut output),
@@ -192,6 +208,7 @@ fn forward<T: Real>(
             }
             op => panic!("{}: the interpreter has no rule for {op:?}", node.name),
         }
+        round(&mut output);
         values[node.output.index()] = output;
         kept[node.output.index()] = keep;
     }
@@ -221,14 +238,15 @@ pub fn backward<T: Real>(
     for node in graph.nodes().iter().rev() {
         let input = trace.value(node.inputs[0]);
         let output = trace.value(node.output);
-        let grad_output = std::mem::take(&mut grads[node.output.index()]);
+        let mut grad_output = std::mem::take(&mut grads[node.output.index()]);
+        grad_output.iter_mut().for_each(|x| *x = (tensors.round)(*x));
         let mut grad_input = vec![T::ZERO; input.len()];
-        let param = |id: ParamId| tensors.param(graph, id);
         let place = |id: ParamId| graph.params()[id.index()].range();
         match &node.op {
             Op::Conv2d { conv, weight, bias } => {
                 let p = conv_problem(graph, node, conv, n);
-                conv2d::backward_data(&p, &grad_output, param(*weight), &mut grad_input);
+                let rounded = tensors.rounded_param(graph, *weight);
+                conv2d::backward_data(&p, &grad_output, &rounded, &mut grad_input);
                 conv2d::backward_weight(&p, input, &grad_output, &mut params[place(*weight)]);
                 if let Some(bias) = bias {
                     conv2d::backward_bias(&p, &grad_output, &mut params[place(*bias)]);
@@ -237,7 +255,8 @@ pub fn backward<T: Real>(
             Op::Linear { in_features, weight, bias, .. } => {
                 let grad_weight = &mut params[place(*weight)];
                 linear::backward_weight(*in_features, input, &grad_output, grad_weight);
-                linear::backward_data(*in_features, &grad_output, param(*weight), &mut grad_input);
+                let rounded = tensors.rounded_param(graph, *weight);
+                linear::backward_data(*in_features, &grad_output, &rounded, &mut grad_input);
                 if let Some(bias) = bias {
                     linear::backward_bias(&grad_output, &mut params[place(*bias)]);
                 }

@@ -236,7 +236,7 @@ const CACHE_BYTES: usize = 1 << 20;
 
 /// As many samples as fit the cache, or as balance the traffic of the weights, which are read once
 /// for so many samples. `conv_lens` are the elements of each convolution's weight.
-fn samples_at_once(steps: &[Step], conv_lens: &[usize]) -> usize {
+fn samples_at_once(steps: &[Step], conv_lens: &[usize], element_bytes: usize) -> usize {
     let mut slots: Vec<_> = steps.iter().flat_map(Step::slots).collect();
     let mut grad_slots: Vec<_> = steps.iter().flat_map(Step::grad_slots).collect();
     slots.sort_unstable();
@@ -246,16 +246,17 @@ fn samples_at_once(steps: &[Step], conv_lens: &[usize]) -> usize {
     let activations: usize = slots.iter().map(|slot| slot.len).sum();
     let grads: usize = grad_slots.iter().map(|slot| slot.len).sum();
     let weights: usize = steps.iter().filter_map(Step::conv).map(|conv| conv_lens[conv]).sum();
-    ((CACHE_BYTES + 4 * weights) / (4 * (activations + grads)).max(1)).max(1)
+    let sample_bytes = element_bytes * (activations + grads);
+    ((CACHE_BYTES + element_bytes * weights) / sample_bytes.max(1)).max(1)
 }
 
 /// Cuts steps into phases, each as long as no step needs a reduction that is not done.
-pub(crate) fn phases(steps: Vec<Step>, conv_lens: &[usize]) -> Vec<Phase> {
+pub(crate) fn phases(steps: Vec<Step>, conv_lens: &[usize], element_bytes: usize) -> Vec<Phase> {
     let mut phases = Vec::new();
     let mut current: Vec<Step> = Vec::new();
     let mut pending: Vec<Reduction> = Vec::new();
     let mut close = |steps: Vec<Step>, reductions: Vec<Reduction>| {
-        let samples_at_once = samples_at_once(&steps, conv_lens);
+        let samples_at_once = samples_at_once(&steps, conv_lens, element_bytes);
         phases.push(Phase { steps, samples_at_once, reductions });
     };
     for step in steps {

@@ -3,8 +3,8 @@
 use crate::simd::simd_fn;
 
 simd_fn! {
-    /// `output = left + right`, then `max(·, 0)` if `relu`. 12 bytes an element: bound by memory.
-    pub fn add_relu<S>(simd, left: &[f32], right: &[f32], relu: bool, output: &mut [f32]) {
+    /// `output = left + right`, then `max(·, 0)` if `relu`. 12 bytes an element in f32: bound by memory.
+    pub fn add_relu<S, E>(simd, left: &[E], right: &[E], relu: bool, output: &mut [E]) {
         let len = output.len();
         assert_eq!((left.len(), right.len()), (len, len));
         let whole = len - len % S::LANES;
@@ -13,15 +13,15 @@ simd_fn! {
             simd.store(&mut output[i..], if relu { simd.relu(sum) } else { sum });
         }
         for i in whole..len {
-            let sum = left[i] + right[i];
-            output[i] = if relu && sum < 0.0 { 0.0 } else { sum };
+            let sum = left[i].to_f32() + right[i].to_f32();
+            output[i] = E::from_f32(if relu && sum < 0.0 { 0.0 } else { sum });
         }
     }
 }
 
 simd_fn! {
     /// `output += other`
-    pub fn add_assign<S>(simd, output: &mut [f32], other: &[f32]) {
+    pub fn add_assign<S, E>(simd, output: &mut [E], other: &[E]) {
         let len = output.len();
         assert_eq!(other.len(), len);
         let whole = len - len % S::LANES;
@@ -30,7 +30,7 @@ simd_fn! {
             simd.store(&mut output[i..], sum);
         }
         for i in whole..len {
-            output[i] += other[i];
+            output[i] = E::from_f32(output[i].to_f32() + other[i].to_f32());
         }
     }
 }

@@ -3,18 +3,19 @@
 //! residual block (`+ residual`, ReLU), and the two passes of the backward.
 //!
 //! The reference is [`crate::reference::batch_norm`]. Each pass is bound by memory: a few operations
-//! an element against 4 to 16 bytes.
+//! an element against 4 to 16 bytes (half of that in bf16).
 
+use crate::Element;
 use crate::channels::{self, BLOCK_CHANNELS, ChannelBlock, Map, Terms, Walk, Wide};
 use crate::simd::{Simd, simd_fn};
 
 /// `Σ (x − shift)` and `Σ (x − shift)²`.
-struct Deviations<'a> {
-    input: &'a [f32],
+struct Deviations<'a, E> {
+    input: &'a [E],
     shift: &'a [f32],
 }
 
-impl Terms for Deviations<'_> {
+impl<E: Element> Terms for Deviations<'_, E> {
     #[inline(always)]
     fn vector<S: Simd>(&mut self, simd: S, i: usize, col: usize) -> [S::F32; 2] {
         let deviation = simd.sub(simd.load(&self.input[i..]), simd.load(&self.shift[col..]));
@@ -23,7 +24,7 @@ impl Terms for Deviations<'_> {
 
     #[inline(always)]
     fn scalar(&mut self, i: usize, col: usize) -> [f32; 2] {
-        let deviation = self.input[i] - self.shift[col];
+        let deviation = self.input[i].to_f32() - self.shift[col];
         [deviation, deviation * deviation]
     }
 }
@@ -35,7 +36,7 @@ simd_fn! {
     /// Deviations are taken from a value that is already close to the mean (the first row, then the
     /// mean so far), summed in f32 over short stretches and merged in f64 (Chan, Golub & LeVeque
     /// 1983), so that a mean far from zero costs no digits.
-    pub fn moments<S>(simd, input: &[f32], count: usize, mean: &mut [f64], m2: &mut [f64]) {
+    pub fn moments<S, E>(simd, input: &[E], count: usize, mean: &mut [f64], m2: &mut [f64]) {
         let c = mean.len();
         assert_eq!((m2.len(), input.len() % c), (c, 0), "input is not rows of {c} channels");
         let num_rows = input.len() / c;
@@ -47,7 +48,7 @@ simd_fn! {
             for first in (0..num_rows).step_by(block.rows_at_once()) {
                 let rows = first..num_rows.min(first + block.rows_at_once());
                 for (i, shift) in shift[..block.len].iter_mut().enumerate() {
-                    *shift = if count == 0 { input[block.first + i] } else { mean[i] as f32 };
+                    *shift = if count == 0 { input[block.first + i].to_f32() } else { mean[i] as f32 };
                 }
                 let mut storage = Wide::new();
                 let wide = block.widen(&shift[..block.len], &mut storage);
@@ -103,15 +104,15 @@ fn merge(
 }
 
 /// `output = input · scale + shift (+ residual)`, through a ReLU or not.
-struct Normalise<'a, const RELU: bool> {
-    input: &'a [f32],
+struct Normalise<'a, E, const RELU: bool> {
+    input: &'a [E],
     scale: &'a [f32],
     shift: &'a [f32],
-    residual: Option<&'a [f32]>,
-    output: &'a mut [f32],
+    residual: Option<&'a [E]>,
+    output: &'a mut [E],
 }
 
-impl<const RELU: bool> Map for Normalise<'_, RELU> {
+impl<E: Element, const RELU: bool> Map for Normalise<'_, E, RELU> {
     #[inline(always)]
     fn vector<S: Simd>(&mut self, simd: S, i: usize, col: usize) {
         let (scale, shift) = (simd.load(&self.scale[col..]), simd.load(&self.shift[col..]));
@@ -124,11 +125,11 @@ impl<const RELU: bool> Map for Normalise<'_, RELU> {
 
     #[inline(always)]
     fn scalar<S: Simd>(&mut self, simd: S, i: usize, col: usize) {
-        let mut y = simd.fma_scalar(self.input[i], self.scale[col], self.shift[col]);
+        let mut y = simd.fma_scalar(self.input[i].to_f32(), self.scale[col], self.shift[col]);
         if let Some(residual) = self.residual {
-            y += residual[i];
+            y += residual[i].to_f32();
         }
-        self.output[i] = if RELU && y < 0.0 { 0.0 } else { y };
+        self.output[i] = E::from_f32(if RELU && y < 0.0 { 0.0 } else { y });
     }
 }
 
@@ -137,14 +138,14 @@ simd_fn! {
     /// `shift` have one element for each channel.
     ///
     /// With `scale = shift = 0` the output is the residual bit for bit, if the input is finite.
-    pub fn normalise<S>(
+    pub fn normalise<S, E>(
         simd,
-        input: &[f32],
+        input: &[E],
         scale: &[f32],
         shift: &[f32],
-        residual: Option<&[f32]>,
+        residual: Option<&[E]>,
         relu: bool,
-        output: &mut [f32],
+        output: &mut [E],
     ) {
         let len = input.len();
         assert_eq!((output.len(), len % scale.len()), (len, 0));
@@ -155,19 +156,19 @@ simd_fn! {
         let shift = walk.widen(shift, &mut wide_shift);
         match (relu, residual) {
             (true, Some(_)) => {
-                let mut m = Normalise::<true> { input, scale, shift, residual, output };
+                let mut m = Normalise::<E, true> { input, scale, shift, residual, output };
                 channels::map(simd, walk, len, &mut m);
             }
             (true, None) => {
-                let mut m = Normalise::<true> { input, scale, shift, residual: None, output };
+                let mut m = Normalise::<E, true> { input, scale, shift, residual: None, output };
                 channels::map(simd, walk, len, &mut m);
             }
             (false, Some(_)) => {
-                let mut m = Normalise::<false> { input, scale, shift, residual, output };
+                let mut m = Normalise::<E, false> { input, scale, shift, residual, output };
                 channels::map(simd, walk, len, &mut m);
             }
             (false, None) => {
-                let mut m = Normalise::<false> { input, scale, shift, residual: None, output };
+                let mut m = Normalise::<E, false> { input, scale, shift, residual: None, output };
                 channels::map(simd, walk, len, &mut m);
             }
         }
@@ -175,14 +176,14 @@ simd_fn! {
 }
 
 /// Masks the gradient, then `Σ grad` and `Σ grad · (x − mean)`.
-struct GradSums<'a> {
-    output: Option<&'a [f32]>,
-    grad_output: &'a mut [f32],
-    input: &'a [f32],
+struct GradSums<'a, E> {
+    output: Option<&'a [E]>,
+    grad_output: &'a mut [E],
+    input: &'a [E],
     mean: &'a [f32],
 }
 
-impl Terms for GradSums<'_> {
+impl<E: Element> Terms for GradSums<'_, E> {
     #[inline(always)]
     fn vector<S: Simd>(&mut self, simd: S, i: usize, col: usize) -> [S::F32; 2] {
         let mut grad = simd.load(&self.grad_output[i..]);
@@ -196,11 +197,11 @@ impl Terms for GradSums<'_> {
 
     #[inline(always)]
     fn scalar(&mut self, i: usize, col: usize) -> [f32; 2] {
-        if self.output.is_some_and(|output| output[i] <= 0.0) {
-            self.grad_output[i] = 0.0;
+        if self.output.is_some_and(|output| output[i].to_f32() <= 0.0) {
+            self.grad_output[i] = E::from_f32(0.0);
         }
-        let grad = self.grad_output[i];
-        [grad, grad * (self.input[i] - self.mean[col])]
+        let grad = self.grad_output[i].to_f32();
+        [grad, grad * (self.input[i].to_f32() - self.mean[col])]
     }
 }
 
@@ -208,11 +209,11 @@ simd_fn! {
     /// First pass of the backward: where `output` is given, sets `grad_output` to 0 in place where
     /// `output ≤ 0` (the ReLU's backward); then adds, for each channel, `Σ grad_output` to
     /// `sum_grad` and `Σ grad_output · (input − mean)` to `sum_grad_centred`.
-    pub fn backward_sums<S>(
+    pub fn backward_sums<S, E>(
         simd,
-        output: Option<&[f32]>,
-        grad_output: &mut [f32],
-        input: &[f32],
+        output: Option<&[E]>,
+        grad_output: &mut [E],
+        input: &[E],
         mean: &[f32],
         sum_grad: &mut [f64],
         sum_grad_centred: &mut [f64],
@@ -243,17 +244,17 @@ simd_fn! {
     }
 }
 
-struct GradInput<'a> {
-    grad_output: &'a [f32],
-    input: &'a [f32],
+struct GradInput<'a, E> {
+    grad_output: &'a [E],
+    input: &'a [E],
     mean: &'a [f32],
     a: &'a [f32],
     b: &'a [f32],
     c: &'a [f32],
-    grad_input: &'a mut [f32],
+    grad_input: &'a mut [E],
 }
 
-impl Map for GradInput<'_> {
+impl<E: Element> Map for GradInput<'_, E> {
     #[inline(always)]
     fn vector<S: Simd>(&mut self, simd: S, i: usize, col: usize) {
         let deviation = simd.sub(simd.load(&self.input[i..]), simd.load(&self.mean[col..]));
@@ -264,24 +265,25 @@ impl Map for GradInput<'_> {
 
     #[inline(always)]
     fn scalar<S: Simd>(&mut self, simd: S, i: usize, col: usize) {
-        let deviation = self.input[i] - self.mean[col];
+        let deviation = self.input[i].to_f32() - self.mean[col];
         let y = simd.fma_scalar(deviation, self.b[col], self.c[col]);
-        self.grad_input[i] = simd.fma_scalar(self.grad_output[i], self.a[col], y);
+        let grad = self.grad_output[i].to_f32();
+        self.grad_input[i] = E::from_f32(simd.fma_scalar(grad, self.a[col], y));
     }
 }
 
 simd_fn! {
     /// Second pass of the backward: `grad_input = a · grad_output + b · (input − mean) + c`, with
     /// one `mean`, `a`, `b` and `c` for each channel.
-    pub fn backward_apply<S>(
+    pub fn backward_apply<S, E>(
         simd,
-        grad_output: &[f32],
-        input: &[f32],
+        grad_output: &[E],
+        input: &[E],
         mean: &[f32],
         a: &[f32],
         b: &[f32],
         c: &[f32],
-        grad_input: &mut [f32],
+        grad_input: &mut [E],
     ) {
         let len = input.len();
         assert_eq!((grad_output.len(), grad_input.len(), len % mean.len()), (len, len, 0));

@@ -16,16 +16,18 @@ pub enum Isa {
     Avx2,
     /// AVX-512 F, BW, DQ and VL, 16 f32 lanes.
     Avx512,
+    /// AMX with bf16 tiles beside AVX-512 with bf16.
+    Amx,
 }
 
 /// A name that is no instruction set.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("instruction set is `{0}`, expected portable, avx2 or avx512")]
+#[error("instruction set is `{0}`, expected portable, avx2, avx512 or amx")]
 pub struct IsaError(String);
 
 impl Isa {
     /// Every instruction set that kernels exist for.
-    pub const ALL: [Self; 3] = [Self::Portable, Self::Avx2, Self::Avx512];
+    pub const ALL: [Self; 4] = [Self::Portable, Self::Avx2, Self::Avx512, Self::Amx];
 
     /// Whether this machine has it.
     pub fn is_supported(self) -> bool {
@@ -41,6 +43,12 @@ impl Isa {
                     && is_x86_feature_detected!("avx512dq")
                     && is_x86_feature_detected!("avx512vl")
             }
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx => {
+                Self::Avx512.is_supported()
+                    && is_x86_feature_detected!("avx512bf16")
+                    && crate::amx::is_available()
+            }
             #[cfg(not(target_arch = "x86_64"))]
             _ => false,
         }
@@ -55,7 +63,7 @@ impl Isa {
         BEST.get_or_init(|| {
             let cap = match std::env::var("RESIDUA_ISA") {
                 Ok(name) => name.parse()?,
-                Err(_) => Self::Avx512,
+                Err(_) => Self::Amx,
             };
             let supported = Self::ALL.into_iter().filter(|isa| isa.is_supported() && *isa <= cap);
             Ok(supported.max().unwrap_or(Self::Portable))
@@ -75,6 +83,7 @@ impl fmt::Display for Isa {
             Self::Portable => "portable",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
+            Self::Amx => "amx",
         })
     }
 }

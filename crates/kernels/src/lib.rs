@@ -19,10 +19,14 @@
 #![allow(unsafe_code, reason = "intrinsics and register tiles on raw pointers")]
 
 pub mod add;
+mod aligned;
+#[cfg(target_arch = "x86_64")]
+mod amx;
 pub mod batch_norm;
 mod channels;
 pub mod conv2d;
 pub mod cross_entropy;
+mod element;
 pub mod global_avg_pool;
 mod isa;
 pub mod max_pool;
@@ -34,5 +38,8 @@ pub mod sgd;
 mod simd;
 pub mod zero_pad;
 
+pub use aligned::Aligned;
+pub use element::{Element, convert};
+pub use half::bf16;
 pub use isa::{Isa, IsaError};
 pub use problem::{Conv2dProblem, MaxPoolProblem, ProblemError, ZeroPadProblem};

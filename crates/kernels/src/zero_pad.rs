@@ -2,7 +2,7 @@
 //! with zero channels before and after. The reference is [`crate::reference::zero_pad`]. One pass of
 //! copies.
 
-use crate::{Isa, ZeroPadProblem, add};
+use crate::{Element, Isa, ZeroPadProblem, add};
 
 /// The kept input pixel of every output pixel, in order: its first element.
 fn kept_pixels(p: &ZeroPadProblem) -> impl Iterator<Item = usize> + use<> {
@@ -15,28 +15,28 @@ fn kept_pixels(p: &ZeroPadProblem) -> impl Iterator<Item = usize> + use<> {
 }
 
 /// Overwrites `output` with the kept pixels and zero channels.
-pub fn forward(_isa: Isa, p: &ZeroPadProblem, input: &[f32], output: &mut [f32]) {
+pub fn forward<E: Element>(_isa: Isa, p: &ZeroPadProblem, input: &[E], output: &mut [E]) {
     assert_eq!((input.len(), output.len()), (p.input_len(), p.output_len()));
     for (first, output) in kept_pixels(p).zip(output.chunks_exact_mut(p.oc())) {
         let (before, rest) = output.split_at_mut(p.pad_before);
         let (kept, after) = rest.split_at_mut(p.ic);
-        before.fill(0.0);
+        before.fill(E::from_f32(0.0));
         kept.copy_from_slice(&input[first..first + p.ic]);
-        after.fill(0.0);
+        after.fill(E::from_f32(0.0));
     }
 }
 
 /// The adjoint of [`forward`], added to `grad_input` if `accumulate`, else it overwrites it.
-pub fn backward(
+pub fn backward<E: Element>(
     isa: Isa,
     p: &ZeroPadProblem,
-    grad_output: &[f32],
+    grad_output: &[E],
     accumulate: bool,
-    grad_input: &mut [f32],
+    grad_input: &mut [E],
 ) {
     assert_eq!((grad_input.len(), grad_output.len()), (p.input_len(), p.output_len()));
     if !accumulate {
-        grad_input.fill(0.0);
+        grad_input.fill(E::from_f32(0.0));
     }
     for (first, grad_output) in kept_pixels(p).zip(grad_output.chunks_exact(p.oc())) {
         let kept = &grad_output[p.pad_before..][..p.ic];

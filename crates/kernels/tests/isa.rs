@@ -25,7 +25,7 @@ fn names_are_read_back() {
         assert_eq!(isa.to_string().parse(), Ok(isa));
     }
     let message = "sse9".parse::<Isa>().unwrap_err().to_string();
-    assert_eq!(message, "instruction set is `sse9`, expected portable, avx2 or avx512");
+    assert_eq!(message, "instruction set is `sse9`, expected portable, avx2, avx512 or amx");
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn the_environment_caps_the_instruction_set() {
         assert!(output.contains(&format!("best is {}", best(cap))), "{cap}: {output}");
     }
     let output = output_with(None);
-    assert!(output.contains(&format!("best is {}", best(Isa::Avx512))), "{output}");
+    assert!(output.contains(&format!("best is {}", best(Isa::Amx))), "{output}");
     let output = output_with(Some("fast"));
     assert!(output.contains("error: instruction set is `fast`"), "{output}");
 }

@@ -53,10 +53,12 @@ pub fn evaluate(
     dataset: &Arc<Dataset>,
     split: Split,
     batch_size: usize,
+    precision: Precision,
 ) -> Result<Evaluation, TrainError> {
     let labels = match_classes(&model.classes, dataset)?;
     let graph = model.architecture.to_graph()?;
-    let options = EvalOptions { batch_size, workers: default_workers(), ..EvalOptions::new()? };
+    let workers = default_workers();
+    let options = EvalOptions { batch_size, workers, precision, ..EvalOptions::new()? };
     let mut evaluator = Evaluator::new(&graph, &options)?;
     let pass = Pass { dataset, split, preprocessing: &model.preprocessing, labels, stop: None };
     let tally = evaluator.run(&model.weights, &pass)?;

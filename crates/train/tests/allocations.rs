@@ -7,9 +7,9 @@ mod small_run;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use residua_engine::{Isa, ThreadPool};
+use residua_engine::{Isa, Precision, ThreadPool};
 use residua_resnet::{InitOptions, init_weights};
-use residua_train::TrainStep;
+use residua_train::{Recipe, TrainStep};
 use small_run::Task;
 
 struct Counting;
@@ -50,8 +50,10 @@ fn a_step_after_the_first_allocates_nothing() {
     // The counter counts.
     assert_eq!(allocations_in(|| drop(std::hint::black_box(vec![0_u8; 100]))), 1);
 
-    for task in Task::ALL {
-        let recipe = task.recipe();
+    let tasks =
+        Task::ALL.into_iter().flat_map(|task| [(task, Precision::F32), (task, Precision::Bf16)]);
+    for (task, precision) in tasks {
+        let recipe = Recipe { precision, ..task.recipe() };
         let graph = recipe.architecture.to_graph().unwrap();
         let weights = init_weights(&recipe.architecture, &graph, &InitOptions::default());
         let mut step = TrainStep::new(&graph, weights, &recipe, Isa::best().unwrap()).unwrap();
@@ -66,7 +68,7 @@ fn a_step_after_the_first_allocates_nothing() {
                     step.run(&input, &labels, 0.1);
                 }
             });
-            assert_eq!(num_allocations, 0, "{task:?}");
+            assert_eq!(num_allocations, 0, "{task:?} in {precision}");
         });
     }
 }

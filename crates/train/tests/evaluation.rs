@@ -5,6 +5,7 @@ mod small_run;
 use std::sync::Arc;
 
 use residua_data::{Dataset, EvalLoader, Split};
+use residua_engine::Precision;
 use residua_format::Model;
 use residua_train::{Predictor, evaluate, predict};
 use small_run::{Task, message, model, train};
@@ -41,7 +42,7 @@ fn an_evaluation_is_what_counting_gives() {
     let n = labels.len() as f64;
     // Any batch size, whole or cut, gives the same.
     for batch_size in [1, 3, 64, 500] {
-        let found = evaluate(&model, &dataset, Split::Train, batch_size).unwrap();
+        let found = evaluate(&model, &dataset, Split::Train, batch_size, Precision::F32).unwrap();
         assert_eq!(found.num_samples, 100);
         assert_eq!(found.confusion, confusion);
         assert_eq!(found.top1_error, top1 as f64 / n * 100.0);
@@ -65,7 +66,7 @@ fn an_evaluation_is_what_counting_gives() {
 #[test]
 fn five_classes_or_fewer_have_no_top5_error() {
     let (model, dataset) = trained(Task::Spirals);
-    assert_eq!(evaluate(&model, &dataset, Split::Dev, 8).unwrap().top5_error, None);
+    assert_eq!(evaluate(&model, &dataset, Split::Dev, 8, Precision::F32).unwrap().top5_error, None);
 }
 
 /// The same network with its outputs in another order.
@@ -90,9 +91,11 @@ fn reordered(model: &Model, order: [usize; 3], with_weights: bool) -> Model {
 fn classes_in_another_order_are_matched_by_name() {
     let (model, dataset) = trained(Task::Spirals);
     let order = [2, 0, 1];
-    let original = evaluate(&model, &dataset, Split::Test, 16).unwrap();
+    let original = evaluate(&model, &dataset, Split::Test, 16, Precision::F32).unwrap();
     assert!(original.top1_error < 60.0, "it has learnt: {original:?}");
-    let found = evaluate(&reordered(&model, order, true), &dataset, Split::Test, 16).unwrap();
+    let found =
+        evaluate(&reordered(&model, order, true), &dataset, Split::Test, 16, Precision::F32)
+            .unwrap();
     assert_eq!(found.top1_error, original.top1_error);
     for (i, &i_was) in order.iter().enumerate() {
         assert_eq!(found.per_class[i], original.per_class[i_was]);
@@ -101,7 +104,9 @@ fn classes_in_another_order_are_matched_by_name() {
         }
     }
     // Names that were swapped alone are taken at their word.
-    let swapped = evaluate(&reordered(&model, order, false), &dataset, Split::Test, 16).unwrap();
+    let swapped =
+        evaluate(&reordered(&model, order, false), &dataset, Split::Test, 16, Precision::F32)
+            .unwrap();
     assert!(swapped.top1_error > original.top1_error);
 }
 
@@ -109,11 +114,11 @@ fn classes_in_another_order_are_matched_by_name() {
 fn other_classes_are_refused() {
     let (mut model, dataset) = trained(Task::Spirals);
     model.classes[1] = "wing".into();
-    let text = message(&evaluate(&model, &dataset, Split::Test, 16).unwrap_err());
+    let text = message(&evaluate(&model, &dataset, Split::Test, 16, Precision::F32).unwrap_err());
     assert!(text.contains("(only in the dataset: arm1; only in the model: wing)"), "{text}");
 
     let (model, _) = trained(Task::Shapes);
-    let text = message(&evaluate(&model, &dataset, Split::Test, 16).unwrap_err());
+    let text = message(&evaluate(&model, &dataset, Split::Test, 16, Precision::F32).unwrap_err());
     assert!(text.contains("arm0, arm1, arm2; only in the model: ") && text.contains(" more)"));
 }
 
@@ -122,7 +127,7 @@ fn outputs_that_are_not_finite_are_refused() {
     let (mut model, dataset) = trained(Task::Spirals);
     model.weights.params[0] = f32::NAN;
     model.weights.buffers[0] = f32::INFINITY;
-    let text = message(&evaluate(&model, &dataset, Split::Test, 16).unwrap_err());
+    let text = message(&evaluate(&model, &dataset, Split::Test, 16, Precision::F32).unwrap_err());
     assert_eq!(text, "the model's outputs are not finite; 2 of its weights are not");
     predict(&model, &[0.0, 1.0]).unwrap_err();
 }
@@ -146,6 +151,8 @@ fn a_split_without_samples_is_refused() {
     let (model, _) = trained(Task::Spirals);
     let open = Default::default();
     let dataset = residua_data::open("synthetic:spirals?train=50&dev=9&test=0", &open).unwrap();
-    let text = message(&evaluate(&model, &Arc::new(dataset), Split::Test, 16).unwrap_err());
+    let text = message(
+        &evaluate(&model, &Arc::new(dataset), Split::Test, 16, Precision::F32).unwrap_err(),
+    );
     assert!(text.contains("the test split is empty"), "{text}");
 }

@@ -6,7 +6,10 @@ use std::fs;
 use std::sync::Arc;
 
 use residua_data::Split;
-use residua_train::{Event, Observer, Outcome, Recipe, RunOptions, Trainer, read_metrics};
+use residua_engine::Precision;
+use residua_train::{
+    Event, Observer, Outcome, Recipe, RunOptions, Trainer, evaluate, read_metrics,
+};
 use small_run::{
     Task, interrupt, message, model, model_bytes, resume, train, train_watched, two_threads,
 };
@@ -56,7 +59,7 @@ fn a_run_leaves_its_record() {
             (Split::Test, summary.test),
         ] {
             let found = found.expect("all splits have samples");
-            let evaluation = residua_train::evaluate(&model, &dataset, split, 7).unwrap();
+            let evaluation = evaluate(&model, &dataset, split, 7, Precision::F32).unwrap();
             assert_eq!(evaluation.num_samples, found.num_samples);
             assert_eq!(evaluation.top1_error, found.top1_error);
             assert!((evaluation.mean_loss - found.mean_loss).abs() < 1e-9);
@@ -109,20 +112,28 @@ fn the_test_split_is_touched_at_the_end_alone() {
     assert_eq!(notes.iter().filter(|note| note.contains("test")).count(), 1);
 }
 
+fn in_both_precisions() -> impl Iterator<Item = (Task, Recipe)> {
+    let with = |task: Task, precision| (task, Recipe { precision, ..task.recipe() });
+    Task::ALL
+        .into_iter()
+        .flat_map(move |task| [Precision::F32, Precision::Bf16].map(|p| with(task, p)))
+}
+
 #[test]
 fn weights_have_the_same_bits_on_any_number_of_threads() {
-    for task in Task::ALL {
+    for (task, recipe) in in_both_precisions() {
         let dataset = task.dataset();
         let digests = [1, 2, 7].map(|threads| {
             let folder = tempfile::tempdir().unwrap();
             let options = RunOptions { threads: Some(threads), workers: Some(threads), isa: None };
-            train_watched(folder.path(), task.recipe(), &dataset, options, &mut ()).unwrap();
+            train_watched(folder.path(), recipe.clone(), &dataset, options, &mut ()).unwrap();
             model_bytes(folder.path())
         });
-        assert!(digests[0] == digests[1] && digests[0] == digests[2], "{task:?}");
+        let same = digests[0] == digests[1] && digests[0] == digests[2];
+        assert!(same, "{task:?} in {}", recipe.precision);
         // Another seed gives other weights: the comparison can tell.
         let folder = tempfile::tempdir().unwrap();
-        train(folder.path(), Recipe { seed: 6, ..task.recipe() }, &dataset).unwrap();
+        train(folder.path(), Recipe { seed: 6, ..recipe }, &dataset).unwrap();
         assert_ne!(
             model(folder.path()).weights,
             residua_format::Model::from_bytes(&digests[0]).unwrap().weights
@@ -132,18 +143,13 @@ fn weights_have_the_same_bits_on_any_number_of_threads() {
 
 #[test]
 fn interrupted_runs_resume_to_the_same_bits() {
-    for task in Task::ALL {
+    for (task, recipe) in in_both_precisions() {
         let dataset = task.dataset();
         let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let uninterrupted = train(whole.path(), task.recipe(), &dataset).unwrap();
+        let uninterrupted = train(whole.path(), recipe.clone(), &dataset).unwrap();
 
-        let trainer = Trainer::create(
-            parts.path(),
-            false,
-            task.recipe(),
-            Arc::clone(&dataset),
-            two_threads(),
-        );
+        let trainer =
+            Trainer::create(parts.path(), false, recipe, Arc::clone(&dataset), two_threads());
         assert_eq!(interrupt(trainer.unwrap(), 7), Outcome::Interrupted { step: 7 });
         for step in [8, 21] {
             let trainer = Trainer::resume(parts.path(), Arc::clone(&dataset), two_threads());

@@ -32,6 +32,15 @@ impl Guard for f64 {
     }
 }
 
+impl Guard for half::bf16 {
+    const POISON: Self = Self::from_bits(0x7fdd);
+    const CANARY: Self = Self::from_bits(0x7fee);
+
+    fn same_bits(self, other: Self) -> bool {
+        self.to_bits() == other.to_bits()
+    }
+}
+
 impl Guard for u8 {
     const POISON: Self = 0xfd;
     const CANARY: Self = 0xfb;

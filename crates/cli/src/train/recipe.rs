@@ -5,12 +5,11 @@ use std::path::Path;
 use anyhow::{Result, ensure};
 use clap::{ArgAction, Args, ValueEnum};
 use residua_data::{Augment, Dataset, Kind, OpenOptions};
-use residua_engine::Precision;
 use residua_graph::Shape;
 use residua_resnet::{Architecture, Init};
 use residua_train::{Length, Recipe, Schedule};
 
-use crate::arguments::{ArchitectureArgs, OpenArgs, on_or_off, one_of};
+use crate::arguments::{ArchitectureArgs, OpenArgs, PrecisionArg, on_or_off, one_of};
 use crate::inspect::read_toml;
 
 /// Everything that decides the result.
@@ -104,10 +103,10 @@ pub(crate) struct RecipeArgs {
     /// Decides the initial weights, the order of the samples and their augmentation [default: 0]
     #[arg(long, value_name = "NUMBER", help_heading = "Optimisation")]
     seed: Option<u64>,
-    /// Number format of the computation [default: f32]
+    /// Number format of activations; `auto` is the fastest here [default: f32]
     #[arg(long, value_name = "FORMAT", help_heading = "Optimisation",
-          value_parser = one_of::<Precision>(&["f32"]))]
-    precision: Option<Precision>,
+          value_parser = PrecisionArg::parser())]
+    precision: Option<PrecisionArg>,
 }
 
 /// How the learning rate changes.
@@ -156,6 +155,7 @@ impl RecipeArgs {
             architecture = self.architecture(name, dataset)?;
         }
         let epochs = self.epochs.map(Length::Epochs);
+        let precision = self.precision.map(PrecisionArg::resolve).transpose()?;
         Ok(Recipe {
             seed: self.seed.unwrap_or(recipe.seed),
             batch_size: self.batch_size.unwrap_or(recipe.batch_size),
@@ -168,7 +168,7 @@ impl RecipeArgs {
             warmup_steps: self.warmup_steps.unwrap_or(recipe.warmup_steps),
             label_smoothing: self.label_smoothing.unwrap_or(recipe.label_smoothing),
             clip_grad_norm: self.clip_grad_norm.or(recipe.clip_grad_norm),
-            precision: self.precision.unwrap_or(recipe.precision),
+            precision: precision.unwrap_or(recipe.precision),
             init: self.init.unwrap_or(recipe.init),
             zero_init_residual: self.zero_init_residual || recipe.zero_init_residual,
             eval_every: self.eval_every.or(recipe.eval_every),

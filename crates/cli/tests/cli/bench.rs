@@ -6,7 +6,8 @@ use crate::program::run;
 fn training_and_inference_are_measured() {
     let folder = tempfile::tempdir().unwrap();
     for task in ["train", "infer"] {
-        let flags = "--model resnet8-w4,plain8-w4 --batch-size 4 --steps 2 --threads 1";
+        let flags =
+            "--model resnet8-w4,plain8-w4 --batch-size 4 --steps 2 --threads 1 --precision f32";
         let ran = run(folder.path(), &format!("bench {task} {flags} --json")).expect(0);
         let lines: Vec<serde_json::Value> =
             ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

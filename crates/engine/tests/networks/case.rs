@@ -79,10 +79,15 @@ impl Case {
 
     /// By the interpreter, in either precision.
     pub(crate) fn interpret<T: Real>(&self) -> Outcome {
+        self.interpret_rounded::<T>(|x| x)
+    }
+
+    /// As [`interpret`](Self::interpret), with all that a plan stores rounded.
+    pub(crate) fn interpret_rounded<T: Real>(&self, round: fn(T) -> T) -> Outcome {
         let convert =
             |values: &[f32]| -> Vec<T> { values.iter().map(|&x| T::from_f64(x.into())).collect() };
         let (graph, input) = (&self.graph, convert(&self.input));
-        let mut tensors = Tensors::<T>::new(&self.weights);
+        let mut tensors = Tensors::<T>::new(&self.weights).rounded(round);
         let eval: Trace<T> = reference::forward_eval(graph, &tensors, &input);
         let trace = reference::forward_train(graph, &mut tensors, &input);
         let grads = reference::backward(graph, &tensors, &trace, &convert(&self.grad_logits));
@@ -92,13 +97,13 @@ impl Case {
 
     /// By plans for training and for evaluation.
     pub(crate) fn plan(&self, isa: Isa) -> Result<Outcome, PlanError> {
+        self.plan_in(Precision::F32, isa)
+    }
+
+    /// As [`plan`](Self::plan), in any precision.
+    pub(crate) fn plan_in(&self, precision: Precision, isa: Isa) -> Result<Outcome, PlanError> {
         let (graph, mut weights) = (&self.graph, self.weights.clone());
-        let options = |mode| PlanOptions {
-            batch_size: self.num_samples,
-            mode,
-            precision: Precision::F32,
-            isa,
-        };
+        let options = |mode| PlanOptions { batch_size: self.num_samples, mode, precision, isa };
         // Poison: everything has to be overwritten.
         let mut eval_logits = vec![f32::NAN; self.grad_logits.len()];
         let (mut logits, mut grads) = (eval_logits.clone(), vec![f32::NAN; weights.params.len()]);

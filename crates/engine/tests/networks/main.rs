@@ -2,6 +2,7 @@
 
 mod architectures;
 mod batch_size;
+mod bf16;
 mod case;
 mod goldens;
 mod gradients;

@@ -8,6 +8,7 @@
 //! plan, tensor by tensor in the Euclidean norm.
 
 use crate::case::{Case, Outcome};
+use residua_kernels::bf16;
 use residua_testkit::{Check, EPS32, Failure, Generator};
 use std::collections::BTreeMap;
 
@@ -26,12 +27,22 @@ pub(crate) struct Truth {
 
 impl Truth {
     pub(crate) fn of(case: &Case) -> Self {
+        Self::measured(case, EPS32, Case::interpret::<f32>)
+    }
+
+    /// For plans in bf16: what they store is rounded, sums are not.
+    pub(crate) fn of_bf16(case: &Case) -> Self {
+        let round = |x: f64| f64::from(bf16::from_f64(x));
+        Self::measured(case, bf16::EPSILON.into(), |case| case.interpret_rounded(round))
+    }
+
+    fn measured(case: &Case, eps: f64, narrow: impl Fn(&Case) -> Outcome) -> Self {
         let want = case.interpret::<f64>();
         let mut rounding: BTreeMap<String, f64> =
-            want.iter().map(|(name, want)| (name.clone(), EPS32 * norm(want))).collect();
+            want.iter().map(|(name, want)| (name.clone(), eps * norm(want))).collect();
         for seed in 0..NUM_DRAWS {
-            let near = nudged(case, seed);
-            let (narrow, wide) = (near.interpret::<f32>(), near.interpret::<f64>());
+            let near = nudged(case, seed, eps as f32);
+            let (narrow, wide) = (narrow(&near), near.interpret::<f64>());
             for (name, error) in &mut rounding {
                 *error = error.max(distance(&narrow[name], &wide[name]));
             }
@@ -93,12 +104,12 @@ impl Truth {
 }
 
 /// The same case up to a few units in the last place of weights and input.
-fn nudged(case: &Case, seed: u64) -> Case {
+fn nudged(case: &Case, seed: u64, eps: f32) -> Case {
     let mut near = case.clone();
     let mut generator = Generator::new(seed);
     let mut nudge = |values: &mut [f32]| {
         let ulps = generator.integers(values.len());
-        values.iter_mut().zip(ulps).for_each(|(x, ulps)| *x += *x * ulps * f32::EPSILON);
+        values.iter_mut().zip(ulps).for_each(|(x, ulps)| *x += *x * ulps * eps);
     };
     nudge(&mut near.weights.params);
     nudge(&mut near.weights.buffers);

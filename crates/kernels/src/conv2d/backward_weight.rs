@@ -3,9 +3,11 @@
 
 use super::direct::input_padding;
 use super::grid::split;
+use super::multiply::Multiply;
 use super::packing::Packing;
 use super::padding::Padding;
-use super::tile::{ALONG_M, Run, Start, TileCall, Tiles};
+use super::tile::{Run, Start, TileCall, tiles_along_m};
+use super::vector::{Vector, VectorElement};
 use crate::{Conv2dProblem, Isa, scratch};
 
 /// Runs of one tile call; taller pictures take several calls.
@@ -30,28 +32,45 @@ fn samples_at_once(p: &Conv2dProblem) -> usize {
     input_padding(p).samples_at_once(p.weight_len()).min(MAX_RUNS / p.oh()).max(1)
 }
 
-pub(super) fn scratch_len(p: &Conv2dProblem, lanes: usize) -> usize {
+/// Working memory for this many samples, unless they can be read where they lie.
+fn padded_len<E: VectorElement>(padding: &Padding, num_samples: usize) -> usize {
+    let in_place = padding.is_none() && Vector::<E>::as_operand(&[]).is_some();
+    if in_place { 0 } else { num_samples * padding.len() }
+}
+
+fn padded<'a, E: VectorElement>(
+    padding: &Padding,
+    samples: &'a [E],
+    scratch: &'a mut [f32],
+) -> &'a [f32] {
+    match Vector::as_operand(samples) {
+        Some(samples) if padding.is_none() => samples,
+        _ => padding.pad(samples, scratch),
+    }
+}
+
+pub(super) fn scratch_len<E: VectorElement>(p: &Conv2dProblem, lanes: usize) -> usize {
     let few = samples_at_once(p);
-    input_padding(p).scratch_len(few) + channel_padding(p, lanes).scratch_len(few)
+    padded_len::<E>(&input_padding(p), few) + padded_len::<E>(&channel_padding(p, lanes), few)
 }
 
 /// Adds the gradient over all samples to `packed_grad`.
-pub(super) fn run(
+pub(super) fn run<E: VectorElement>(
     isa: Isa,
     p: &Conv2dProblem,
     packing: &Packing,
-    input: &[f32],
-    grad_output: &[f32],
+    input: &[E],
+    grad_output: &[E],
     packed_grad: &mut [f32],
 ) {
     let (padding, channels) = (input_padding(p), channel_padding(p, packing.lanes));
     let few = samples_at_once(p);
-    scratch::with(scratch_len(p, packing.lanes), |scratch| {
-        let (padded, widened) = scratch.split_at_mut(padding.scratch_len(few));
+    scratch::with(scratch_len::<E>(p, packing.lanes), |scratch| {
+        let (inputs_scratch, grads_scratch) = scratch.split_at_mut(padded_len::<E>(&padding, few));
         let inputs = input.chunks(few * p.ih * p.iw * p.ic);
         for (input, grad_output) in inputs.zip(grad_output.chunks(few * p.oh() * p.ow() * p.oc)) {
-            let x = padding.pad(input, padded);
-            let w = channels.pad(grad_output, widened);
+            let x = padded(&padding, input, inputs_scratch);
+            let w = padded(&channels, grad_output, grads_scratch);
             let num_rows = x.len() / padding.len() * p.oh();
             for rows in split(num_rows, MAX_RUNS) {
                 add_rows(isa, p, packing, rows, x, w, packed_grad);
@@ -84,7 +103,7 @@ fn add_rows(
     assert!(w.len() >= num_samples * p.oh() * p.ow() * w_stride);
     assert_eq!(packed_grad.len(), packing.len());
     assert_eq!(packing.num_rows, p.kh * p.kw * p.ic);
-    let tiles = Tiles::of(isa, ALONG_M);
+    let tiles = tiles_along_m(isa);
     for block in packing.blocks() {
         let width = block.num_vectors * packing.lanes;
         for kh_i in 0..p.kh {
@@ -104,7 +123,7 @@ fn add_rows(
                 // SAFETY: a window of a sample's last output pixel ends with the padded sample, of
                 // which there are enough as asserted above, and this tile's rows `m..m + len` lie in
                 // such a window. `w` has `w_stride`, whole vectors, for each pixel. The packed gradient has `width`
-                // columns for each of its rows. `Tiles::of` gave a tile of the instruction set
+                // columns for each of its rows. The tile is one of the instruction set
                 // asked for, which kernels are registered for only where the machine has it.
                 unsafe { tiles.get(len, block.num_vectors)(&call) }
             }

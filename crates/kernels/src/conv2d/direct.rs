@@ -1,4 +1,4 @@
-//! Direct convolution in f32: no im2col, the window of a padded sample is read where it lies.
+//! Direct convolution: no im2col, the window of a padded sample is read where it lies.
 //!
 //! A row of a `kh×kw` window is `kw·ic` contiguous elements in NHWC, so a window is `kh` runs. With
 //! stride 1 the adjoint in the input is the same walk over the padded output gradient with the
@@ -6,32 +6,15 @@
 //! such a walk with every `s`-th tap of the kernel; no multiplication with an inserted zero is done.
 
 use super::Conv2dKernel;
-use super::backward_weight;
 use super::grid::Grid;
-use super::packing::Packing;
+use super::multiply::{Multiply, WindowWeight};
 use super::padding::Padding;
-use super::tile::{ALONG_K, Start, Tiles};
-use crate::{Conv2dProblem, Isa, scratch};
+use super::tile::Start;
+use crate::{Conv2dProblem, Isa, convert, scratch};
 
-/// Direct convolution for one instruction set.
+/// Direct convolution with one way to multiply.
 #[derive(Debug)]
-pub(super) struct Direct {
-    isa: Isa,
-}
-
-impl Direct {
-    pub(super) const fn new(isa: Isa) -> Self {
-        Self { isa }
-    }
-
-    fn lanes(&self) -> usize {
-        Tiles::of(self.isa, ALONG_K).lanes
-    }
-
-    fn forward_packing(&self, p: &Conv2dProblem) -> Packing {
-        Packing { lanes: self.lanes(), num_rows: p.kh * p.kw * p.ic, num_cols: p.oc }
-    }
-}
+pub(super) struct Direct<M>(pub(super) M);
 
 /// A 1×1 convolution without stride or padding doesn't know where rows and samples end.
 fn flattened(p: &Conv2dProblem) -> Conv2dProblem {
@@ -135,21 +118,101 @@ fn phases(p: &Conv2dProblem) -> impl Iterator<Item = (Phase, Phase)> {
     })
 }
 
-fn phase_packing(p: &Conv2dProblem, lanes: usize, (y, x): (Phase, Phase)) -> Packing {
-    Packing { lanes, num_rows: y.taps * x.taps * p.oc, num_cols: p.ic }
+fn forward_weight(p: &Conv2dProblem) -> WindowWeight {
+    WindowWeight { window_rows: p.kh, window_len: p.kw * p.ic, num_cols: p.oc }
 }
 
-impl Conv2dKernel for Direct {
-    fn name(&self) -> &'static str {
-        match self.isa {
-            Isa::Portable => "portable_conv2d_f32_direct",
-            Isa::Avx2 => "avx2_conv2d_f32_direct",
-            Isa::Avx512 => "avx512_conv2d_f32_direct",
+fn phase_weight(p: &Conv2dProblem, (y, x): (Phase, Phase)) -> WindowWeight {
+    WindowWeight { window_rows: y.taps, window_len: x.taps * p.oc, num_cols: p.ic }
+}
+
+/// All output pixels of one sample.
+fn forward_grid(p: &Conv2dProblem, padding: &Padding) -> Grid {
+    let row_len = padding.padded_w * p.ic;
+    Grid {
+        num_samples: 1,
+        x_sample_stride: padding.len(),
+        out_sample_stride: p.oh() * p.ow() * p.oc,
+        num_rows: p.oh(),
+        num_cols: p.ow(),
+        x_row_stride: p.sh * row_len,
+        x_col_stride: p.sw * p.ic,
+        out_row_stride: p.ow() * p.oc,
+        out_col_stride: p.oc,
+        window_rows: p.kh,
+        window_len: p.kw * p.ic,
+        window_stride: row_len,
+    }
+}
+
+/// The input pixels of a phase of one sample.
+fn phase_grid(p: &Conv2dProblem, (y, x): (Phase, Phase), padding: &Padding) -> Grid {
+    let row_len = padding.padded_w * p.oc;
+    Grid {
+        num_samples: 1,
+        x_sample_stride: padding.len(),
+        out_sample_stride: p.ih * p.iw * p.ic,
+        num_rows: y.count,
+        num_cols: x.count,
+        x_row_stride: row_len,
+        x_col_stride: p.oc,
+        out_row_stride: p.sh * p.iw * p.ic,
+        out_col_stride: p.sw * p.ic,
+        window_rows: y.taps,
+        window_len: x.taps * p.oc,
+        window_stride: row_len,
+    }
+}
+
+impl<M: Multiply> Direct<M> {
+    /// Calls `f` with a few padded samples of `from` at a time, their part of `to`, and how many
+    /// they are.
+    fn for_each_few(
+        &self,
+        p: &Conv2dProblem,
+        padding: &Padding,
+        slack: usize,
+        (from, from_len): (&[M::Activation], usize),
+        (to, to_len): (&mut [M::Activation], usize),
+        mut f: impl FnMut(&[M::Operand], &mut [M::Activation], usize),
+    ) {
+        let few = padding.samples_at_once(p.weight_len());
+        let chunks = from.chunks(few * from_len).zip(to.chunks_mut(few * to_len));
+        if padding.is_none() && slack == 0 && M::as_operand(from).is_some() {
+            for (from, to) in chunks {
+                f(M::as_operand(from).expect("as it was"), to, from.len() / from_len);
+            }
+            return;
         }
+        scratch::with_operands(few * padding.len() + slack, |padded| {
+            for (from, to) in chunks {
+                let num_samples = from.len() / from_len;
+                let len = padding.pad(from, padded).len();
+                padded[len..][..slack].fill(bytemuck::Zeroable::zeroed());
+                f(&padded[..len + slack], to, num_samples);
+            }
+        });
+    }
+
+    /// Working memory for padded samples, in f32.
+    fn padded_scratch_len(&self, p: &Conv2dProblem, padding: &Padding, slack: usize) -> usize {
+        let few = padding.samples_at_once(p.weight_len());
+        scratch::len_of::<M::Operand>(few * padding.len() + slack)
+    }
+
+    fn backward_slack(&self, p: &Conv2dProblem, padding: &Padding) -> usize {
+        let slacks = phases(p).map(|phase| self.0.slack(&phase_grid(p, phase, padding)));
+        slacks.max().unwrap_or(0)
+    }
+}
+
+impl<M: Multiply> Conv2dKernel<M::Activation> for Direct<M> {
+    fn name(&self) -> &'static str {
+        self.0.name()
     }
 
     fn isa(&self) -> Isa {
-        self.isa
+        self.0.isa()
     }
 
     fn supports(&self, _p: &Conv2dProblem) -> bool {
@@ -158,36 +221,39 @@ impl Conv2dKernel for Direct {
 
     fn scratch_len(&self, p: &Conv2dProblem) -> usize {
         let p = &flattened(p);
-        let data = [input_padding(p), grad_output_padding(p)]
-            .map(|padding| padding.scratch_len(padding.samples_at_once(p.weight_len())));
-        data[0].max(data[1]).max(backward_weight::scratch_len(p, self.lanes()))
+        let (input, grad_output) = (input_padding(p), grad_output_padding(p));
+        let forward_slack = self.0.slack(&forward_grid(p, &input));
+        let forward = self.padded_scratch_len(p, &input, forward_slack);
+        let backward_slack = self.backward_slack(p, &grad_output);
+        let backward = self.padded_scratch_len(p, &grad_output, backward_slack);
+        forward.max(backward).max(self.0.backward_weight_scratch_len(p))
     }
 
     fn packed_weight_len(&self, p: &Conv2dProblem) -> usize {
-        self.forward_packing(p).len()
+        self.0.packed_len(&forward_weight(p))
     }
 
     fn pack_weight(&self, p: &Conv2dProblem, weight: &[f32], packed: &mut [f32]) {
         assert_eq!(weight.len(), p.weight_len());
         let (ic, taps) = (p.ic, p.kh * p.kw);
-        self.forward_packing(p).pack(packed, |row, oc| {
+        self.0.pack(&forward_weight(p), packed, |row, oc| {
             let (tap, ic_i) = (row / ic, row % ic);
             weight[(oc * ic + ic_i) * taps + tap]
         });
     }
 
     fn packed_weight_backward_len(&self, p: &Conv2dProblem) -> usize {
-        phases(p).map(|phase| phase_packing(p, self.lanes(), phase).len()).sum()
+        phases(p).map(|phase| self.0.packed_len(&phase_weight(p, phase))).sum()
     }
 
     fn pack_weight_backward(&self, p: &Conv2dProblem, weight: &[f32], packed: &mut [f32]) {
         assert_eq!(weight.len(), p.weight_len());
         let mut rest = packed;
         for (y, x) in phases(p) {
-            let packing = phase_packing(p, self.lanes(), (y, x));
-            let (packed, tail) = rest.split_at_mut(packing.len());
+            let phase_weight = phase_weight(p, (y, x));
+            let (packed, tail) = rest.split_at_mut(self.0.packed_len(&phase_weight));
             rest = tail;
-            packing.pack(packed, |row, ic_i| {
+            self.0.pack(&phase_weight, packed, |row, ic_i| {
                 let (tap, oc_i) = (row / p.oc, row % p.oc);
                 let kh_i = y.last_tap - tap / x.taps * p.sh;
                 let kw_i = x.last_tap - tap % x.taps * p.sw;
@@ -200,53 +266,39 @@ impl Conv2dKernel for Direct {
     fn forward(
         &self,
         p: &Conv2dProblem,
-        input: &[f32],
+        input: &[M::Activation],
         packed: &[f32],
         bias: Option<&[f32]>,
-        output: &mut [f32],
+        output: &mut [M::Activation],
     ) {
         assert_eq!(input.len(), p.input_len());
         assert_eq!(output.len(), p.output_len());
         let start = match bias {
             Some(bias) => {
                 assert_eq!(bias.len(), p.oc);
-                output.chunks_exact_mut(p.oc).for_each(|pixel| pixel.copy_from_slice(bias));
+                output.chunks_exact_mut(p.oc).for_each(|pixel| convert(bias, pixel));
                 Start::Output
             }
             None => Start::Zero,
         };
         let p = &flattened(p);
-        let padding = input_padding(p);
-        let row_len = padding.padded_w * p.ic;
-        let grid = Grid {
-            num_samples: 0,
-            x_sample_stride: padding.len(),
-            out_sample_stride: p.oh() * p.ow() * p.oc,
-            num_rows: p.oh(),
-            num_cols: p.ow(),
-            x_row_stride: p.sh * row_len,
-            x_col_stride: p.sw * p.ic,
-            out_row_stride: p.ow() * p.oc,
-            out_col_stride: p.oc,
-            window_rows: p.kh,
-            window_len: p.kw * p.ic,
-            window_stride: row_len,
-        };
-        let packing = self.forward_packing(p);
-        let (input_len, output_len) = (p.ih * p.iw * p.ic, p.oh() * p.ow() * p.oc);
-        for_each_few(&padding, p, (input, input_len), (output, output_len), |x, output| {
-            let grid = Grid { num_samples: output.len() / output_len, ..grid };
-            grid.run(self.isa, &packing, start, x, packed, output);
+        let (padding, weight) = (input_padding(p), forward_weight(p));
+        let grid = forward_grid(p, &padding);
+        let (from, to) = ((input, p.ih * p.iw * p.ic), (output, grid.out_sample_stride));
+        let slack = self.0.slack(&grid);
+        self.for_each_few(p, &padding, slack, from, to, |x, output, num_samples| {
+            let grid = Grid { num_samples, ..grid };
+            self.0.run(&grid, &weight, start, x, packed, output);
         });
     }
 
     fn backward_data(
         &self,
         p: &Conv2dProblem,
-        grad_output: &[f32],
+        grad_output: &[M::Activation],
         packed_backward: &[f32],
         accumulate: bool,
-        grad_input: &mut [f32],
+        grad_input: &mut [M::Activation],
     ) {
         assert_eq!(grad_output.len(), p.output_len());
         assert_eq!(grad_input.len(), p.input_len());
@@ -256,96 +308,47 @@ impl Conv2dKernel for Direct {
         let start = if accumulate { Start::Output } else { Start::Zero };
         let (input_len, output_len) = (p.ih * p.iw * p.ic, p.oh() * p.ow() * p.oc);
         let (from, to) = ((grad_output, output_len), (grad_input, input_len));
-        for_each_few(&padding, p, from, to, |x, grad_input| {
+        let slack = self.backward_slack(p, &padding);
+        self.for_each_few(p, &padding, slack, from, to, |grad_output, grad_input, num_samples| {
             let mut packed = packed_backward;
-            for phase in phases(p) {
-                let packing = phase_packing(p, self.lanes(), phase);
-                let (w, rest) = packed.split_at(packing.len());
+            for (y, x) in phases(p) {
+                let weight = phase_weight(p, (y, x));
+                let (w, rest) = packed.split_at(self.0.packed_len(&weight));
                 packed = rest;
-                self.run_phase(p, phase, &packing, start, &padding, x, w, grad_input);
+                let grid = Grid { num_samples, ..phase_grid(p, (y, x), &padding) };
+                if grid.num_rows > 0 && grid.num_cols > 0 {
+                    let first = (y.x0 * padding.padded_w + x.x0) * p.oc;
+                    let out_first = (y.first * p.iw + x.first) * p.ic;
+                    let (from, to) = (&grad_output[first..], &mut grad_input[out_first..]);
+                    self.0.run(&grid, &weight, start, from, w, to);
+                }
             }
         });
     }
 
     fn packed_grad_len(&self, p: &Conv2dProblem) -> usize {
-        self.forward_packing(p).len()
+        self.0.packed_grad_len(p)
     }
 
     fn backward_weight(
         &self,
         p: &Conv2dProblem,
-        input: &[f32],
-        grad_output: &[f32],
+        input: &[M::Activation],
+        grad_output: &[M::Activation],
         packed_grad: &mut [f32],
     ) {
         assert_eq!(input.len(), p.input_len());
         assert_eq!(grad_output.len(), p.output_len());
-        let packing = self.forward_packing(p);
-        assert_eq!(packed_grad.len(), packing.len());
-        let p = &flattened(p);
-        backward_weight::run(self.isa, p, &packing, input, grad_output, packed_grad);
+        assert_eq!(packed_grad.len(), self.packed_grad_len(p));
+        self.0.backward_weight(&flattened(p), input, grad_output, packed_grad);
     }
 
     fn unpack_grad(&self, p: &Conv2dProblem, packed_grad: &[f32], grad_weight: &mut [f32]) {
         assert_eq!(grad_weight.len(), p.weight_len());
         let (ic, taps) = (p.ic, p.kh * p.kw);
-        self.forward_packing(p).unpack(packed_grad, |row, oc, grad| {
+        self.0.unpack_grad(p, packed_grad, |row, oc, grad| {
             let (tap, ic_i) = (row / ic, row % ic);
             grad_weight[(oc * ic + ic_i) * taps + tap] = grad;
         });
     }
-}
-
-impl Direct {
-    #[allow(clippy::too_many_arguments, reason = "operands of one walk")]
-    fn run_phase(
-        &self,
-        p: &Conv2dProblem,
-        (y, x): (Phase, Phase),
-        packing: &Packing,
-        start: Start,
-        padding: &Padding,
-        grad_output: &[f32],
-        w: &[f32],
-        grad_input: &mut [f32],
-    ) {
-        if y.count == 0 || x.count == 0 {
-            return;
-        }
-        let row_len = padding.padded_w * p.oc;
-        let grid = Grid {
-            num_samples: grad_input.len() / (p.ih * p.iw * p.ic),
-            x_sample_stride: padding.len(),
-            out_sample_stride: p.ih * p.iw * p.ic,
-            num_rows: y.count,
-            num_cols: x.count,
-            x_row_stride: row_len,
-            x_col_stride: p.oc,
-            out_row_stride: p.sh * p.iw * p.ic,
-            out_col_stride: p.sw * p.ic,
-            window_rows: y.taps,
-            window_len: x.taps * p.oc,
-            window_stride: row_len,
-        };
-        let grad_output = &grad_output[y.x0 * row_len + x.x0 * p.oc..];
-        let grad_input = &mut grad_input[(y.first * p.iw + x.first) * p.ic..];
-        grid.run(self.isa, packing, start, grad_output, w, grad_input);
-    }
-}
-
-/// Calls `f` with a few padded samples of `from` at a time and their part of `to`; each comes with
-/// the length of one sample.
-fn for_each_few(
-    padding: &Padding,
-    p: &Conv2dProblem,
-    (from, from_len): (&[f32], usize),
-    (to, to_len): (&mut [f32], usize),
-    mut f: impl FnMut(&[f32], &mut [f32]),
-) {
-    let few = padding.samples_at_once(p.weight_len());
-    scratch::with(padding.scratch_len(few), |scratch| {
-        for (from, to) in from.chunks(few * from_len).zip(to.chunks_mut(few * to_len)) {
-            f(padding.pad(from, scratch), to);
-        }
-    });
 }

@@ -2,7 +2,7 @@
 //! are, once the input is padded and the weight packed.
 
 use super::packing::Packing;
-use super::tile::{ALONG_K, Run, Start, TileCall, Tiles};
+use super::tile::{Run, Start, TileCall, TileElement};
 use crate::Isa;
 
 /// Rows and columns of output pixels at constant strides, each the product of a window of `x` with
@@ -26,26 +26,28 @@ pub(super) struct Grid {
 }
 
 /// Window rows of one tile call; taller windows take several, each adding to the output.
-const MAX_RUNS: usize = 32;
+const MAX_RUNS: usize = 128;
 
 impl Grid {
     /// `out[sample, row, col, :] = start + Σ_k window(sample, row, col)[k] · w[k, :]`
     ///
     /// Columns of the weight go outermost: what does not fit the cache is read once for all samples.
-    pub(super) fn run(
+    pub(super) fn run<E: TileElement>(
         &self,
         isa: Isa,
         packing: &Packing,
         start: Start,
         x: &[f32],
         w: &[f32],
-        out: &mut [f32],
+        out: &mut [E],
     ) {
         if self.num_samples == 0 || self.num_rows == 0 || self.num_cols == 0 {
             return;
         }
-        self.check(packing, x, w, out);
-        let tiles = Tiles::of(isa, ALONG_K);
+        self.check(x.len(), packing.num_cols, out.len());
+        assert_eq!(self.window_rows * self.window_len, packing.num_rows);
+        assert_eq!(w.len(), packing.len());
+        let tiles = E::tiles_along_k(isa);
         let mut runs = [Run { x: 0, w: 0, len: self.window_len }; MAX_RUNS];
         for block in packing.blocks() {
             let width = block.num_vectors * packing.lanes;
@@ -82,7 +84,7 @@ impl Grid {
                     };
                     // SAFETY: `check` has shown that the last window, the last row of the packed
                     // weight and the last output pixel lie within their slices; all others lie
-                    // before them. `Tiles::of` gave a tile of the instruction set asked for, which
+                    // before them. The tile is one of the instruction set asked for, which
                     // kernels are registered for only where the machine has it.
                     unsafe { tiles.get(len, block.num_vectors)(&call) }
                 }
@@ -91,20 +93,18 @@ impl Grid {
     }
 
     /// Panics unless everything the tiles touch is inside the slices.
-    fn check(&self, packing: &Packing, x: &[f32], w: &[f32], out: &[f32]) {
+    pub(super) fn check(&self, x_len: usize, out_cols: usize, out_len: usize) {
         let (row, col) = (self.num_rows - 1, self.num_cols - 1);
         let sample = self.num_samples - 1;
         if self.window_rows * self.window_len > 0 {
             let last_window =
                 sample * self.x_sample_stride + row * self.x_row_stride + col * self.x_col_stride;
             let window_end = (self.window_rows - 1) * self.window_stride + self.window_len;
-            assert!(last_window + window_end <= x.len());
+            assert!(last_window + window_end <= x_len);
         }
-        assert_eq!(self.window_rows * self.window_len, packing.num_rows);
-        assert_eq!(w.len(), packing.len());
         let last_pixel =
             sample * self.out_sample_stride + row * self.out_row_stride + col * self.out_col_stride;
-        assert!(last_pixel + packing.num_cols <= out.len());
+        assert!(last_pixel + out_cols <= out_len);
     }
 }
 

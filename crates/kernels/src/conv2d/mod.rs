@@ -6,18 +6,27 @@
 mod backward_weight;
 mod direct;
 mod grid;
+mod multiply;
 mod packing;
 mod padding;
 mod tile;
+#[cfg(target_arch = "x86_64")]
+mod tiled;
+mod vector;
 
-use crate::{Conv2dProblem, Isa};
+use crate::{Conv2dProblem, Element, Isa};
 use direct::Direct;
+use half::bf16;
+#[cfg(target_arch = "x86_64")]
+use tiled::Tiled;
+use vector::Vector;
 
 /// One implementation of the three passes of a convolution.
 ///
 /// All slices must have exactly the lengths of the problem; kernels panic otherwise. Activations
-/// are NHWC, weights `[oc, ic, kh, kw]`. The packed forms are private to a kernel.
-pub trait Conv2dKernel: Sync + std::fmt::Debug {
+/// are NHWC and stored as `E`, weights are `[oc, ic, kh, kw]`. The packed forms are private to a
+/// kernel, their lengths in f32 whatever they hold.
+pub trait Conv2dKernel<E>: Sync + std::fmt::Debug {
     /// `{isa}_conv2d_{dtype}_{method}`
     fn name(&self) -> &'static str;
     /// The instruction set it needs.
@@ -41,20 +50,20 @@ pub trait Conv2dKernel: Sync + std::fmt::Debug {
     fn forward(
         &self,
         p: &Conv2dProblem,
-        input: &[f32],
+        input: &[E],
         packed: &[f32],
         bias: Option<&[f32]>,
-        output: &mut [f32],
+        output: &mut [E],
     );
     /// The adjoint of [`forward`](Self::forward) in the input; added to `grad_input` if
     /// `accumulate`, else it overwrites it.
     fn backward_data(
         &self,
         p: &Conv2dProblem,
-        grad_output: &[f32],
+        grad_output: &[E],
         packed_backward: &[f32],
         accumulate: bool,
-        grad_input: &mut [f32],
+        grad_input: &mut [E],
     );
 
     /// Elements of the packed gradient of the weight.
@@ -63,26 +72,54 @@ pub trait Conv2dKernel: Sync + std::fmt::Debug {
     fn backward_weight(
         &self,
         p: &Conv2dProblem,
-        input: &[f32],
-        grad_output: &[f32],
+        input: &[E],
+        grad_output: &[E],
         packed_grad: &mut [f32],
     );
     /// Writes a packed gradient in the weight's layout.
     fn unpack_grad(&self, p: &Conv2dProblem, packed_grad: &[f32], grad_weight: &mut [f32]);
 }
 
-static DIRECT: [Direct; 3] =
-    [Direct::new(Isa::Portable), Direct::new(Isa::Avx2), Direct::new(Isa::Avx512)];
+static F32: [&dyn Conv2dKernel<f32>; 3] = [
+    &Direct(Vector::<f32>::new(Isa::Portable)),
+    &Direct(Vector::<f32>::new(Isa::Avx2)),
+    &Direct(Vector::<f32>::new(Isa::Avx512)),
+];
+
+static BF16: &[&dyn Conv2dKernel<bf16>] = &[
+    &Direct(Vector::<bf16>::new(Isa::Portable)),
+    &Direct(Vector::<bf16>::new(Isa::Avx2)),
+    &Direct(Vector::<bf16>::new(Isa::Avx512)),
+    #[cfg(target_arch = "x86_64")]
+    &Direct(Tiled),
+];
+
+/// Formats of activations that there are kernels for.
+pub trait ConvElement: Element {
+    /// Every kernel there is, whether or not this machine can run it, the best last.
+    fn all_kernels() -> &'static [&'static dyn Conv2dKernel<Self>];
+}
+
+impl ConvElement for f32 {
+    fn all_kernels() -> &'static [&'static dyn Conv2dKernel<Self>] {
+        &F32
+    }
+}
+
+impl ConvElement for bf16 {
+    fn all_kernels() -> &'static [&'static dyn Conv2dKernel<Self>] {
+        BF16
+    }
+}
 
 /// Every kernel that this machine can run: what tests go through.
-pub fn kernels() -> impl Iterator<Item = &'static dyn Conv2dKernel> {
-    let all = DIRECT.iter().map(|kernel| kernel as &dyn Conv2dKernel);
-    all.filter(|kernel| kernel.isa().is_supported())
+pub fn kernels<E: ConvElement>() -> impl Iterator<Item = &'static dyn Conv2dKernel<E>> {
+    E::all_kernels().iter().copied().filter(|kernel| kernel.isa().is_supported())
 }
 
 /// The kernel for a problem: the last registered of those that support it and need no more than
 /// `isa`.
-pub fn choose(p: &Conv2dProblem, isa: Isa) -> &'static dyn Conv2dKernel {
+pub fn choose<E: ConvElement>(p: &Conv2dProblem, isa: Isa) -> &'static dyn Conv2dKernel<E> {
     kernels()
         .filter(|kernel| kernel.isa() <= isa && kernel.supports(p))
         .last()
@@ -90,10 +127,10 @@ pub fn choose(p: &Conv2dProblem, isa: Isa) -> &'static dyn Conv2dKernel {
 }
 
 /// Gradient of the bias: adds the sum of `grad_output` over all pixels to `grad_bias`.
-pub fn backward_bias(grad_output: &[f32], grad_bias: &mut [f32]) {
+pub fn backward_bias<E: Element>(grad_output: &[E], grad_bias: &mut [f32]) {
     for pixel in grad_output.chunks_exact(grad_bias.len()) {
         for (sum, grad) in grad_bias.iter_mut().zip(pixel) {
-            *sum += grad;
+            *sum += grad.to_f32();
         }
     }
 }

@@ -1,6 +1,8 @@
 //! Copies samples into working memory with zeros around it, so that the loops over it have no
 //! edges.
 
+use crate::{Element, convert};
+
 /// The most elements of padded samples at once: 1 MiB, half a core's second-level cache.
 const MAX_PADDED_LEN: usize = 1 << 18;
 
@@ -34,16 +36,12 @@ impl Padding {
         (weight_len.min(MAX_PADDED_LEN) / self.len().max(1)).max(1)
     }
 
-    /// Elements of working memory that `num_samples` take.
-    pub(super) fn scratch_len(&self, num_samples: usize) -> usize {
-        if self.is_none() { 0 } else { num_samples * self.len() }
-    }
-
-    /// The samples with zeros around them, written to `padded`; or themselves, if there are none.
-    pub(super) fn pad<'a>(&self, samples: &'a [f32], padded: &'a mut [f32]) -> &'a [f32] {
-        if self.is_none() {
-            return samples;
-        }
+    /// Writes the samples with zeros around them to the front of `padded`, and returns that part.
+    pub(super) fn pad<'a, A: Element, B: Element>(
+        &self,
+        samples: &[A],
+        padded: &'a mut [B],
+    ) -> &'a [B] {
         let sample_len = self.h * self.w * self.c;
         let num_samples = samples.len() / sample_len;
         let padded = &mut padded[..num_samples * self.len()];
@@ -55,22 +53,22 @@ impl Padding {
         padded
     }
 
-    fn copy(&self, sample: &[f32], padded: &mut [f32]) {
+    fn copy<A: Element, B: Element>(&self, sample: &[A], padded: &mut [B]) {
         let (rows, cols) =
             (kept(self.h, self.padded_h, self.top), kept(self.w, self.padded_w, self.left));
         let len = cols.len() * self.c;
         for (y, out) in padded.chunks_exact_mut(self.padded_w * self.c).enumerate() {
             if !rows.contains(&y) || len == 0 {
-                out.fill(0.0);
+                out.fill(B::zeroed());
                 continue;
             }
             let (row, col) =
                 (y.wrapping_add_signed(-self.top), cols.start.wrapping_add_signed(-self.left));
             let start = cols.start * self.c;
-            out[..start].fill(0.0);
-            out[start..start + len]
-                .copy_from_slice(&sample[(row * self.w + col) * self.c..][..len]);
-            out[start + len..].fill(0.0);
+            out[..start].fill(B::zeroed());
+            let from = &sample[(row * self.w + col) * self.c..][..len];
+            convert(from, &mut out[start..start + len]);
+            out[start + len..].fill(B::zeroed());
         }
     }
 }
@@ -89,8 +87,9 @@ mod tests {
     #[test]
     fn zeros_surround_the_sample() {
         let padding = Padding { c: 2, h: 1, w: 2, padded_h: 3, padded_w: 4, top: 1, left: 1 };
-        let mut scratch = vec![f32::NAN; padding.scratch_len(2)];
-        let padded = padding.pad(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0], &mut scratch);
+        let mut scratch = vec![f32::NAN; 2 * padding.len()];
+        let padded: &[f32] =
+            padding.pad(&[1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0], &mut scratch);
         let mut expected = [0.0; 48];
         expected[10..14].copy_from_slice(&[1.0, 2.0, 3.0, 4.0]);
         expected[34..38].copy_from_slice(&[5.0, 6.0, 7.0, 8.0]);
@@ -101,7 +100,7 @@ mod tests {
     fn a_sample_beyond_the_padded_one_leaves_zeros() {
         let padding = Padding { c: 2, h: 1, w: 2, padded_h: 1, padded_w: 1, top: 0, left: 3 };
         let mut padded = [f32::NAN; 2];
-        padding.copy(&[1.0, 2.0, 3.0, 4.0], &mut padded);
+        padding.copy(&[1.0f32, 2.0, 3.0, 4.0], &mut padded);
         assert_eq!(padded, [0.0; 2]);
     }
 
@@ -109,7 +108,7 @@ mod tests {
     fn negative_padding_crops() {
         let padding = Padding { c: 1, h: 3, w: 3, padded_h: 1, padded_w: 1, top: -1, left: -1 };
         let mut scratch = [f32::NAN];
-        let sample = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0];
+        let sample = [1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0];
         assert_eq!(padding.pad(&sample, &mut scratch), [5.0]);
     }
 }

@@ -10,10 +10,11 @@
 //! two are level, and with `NV = 2` the FMAs decide. At least eight accumulators hide the FMA's
 //! latency of four cycles.
 
-use crate::Isa;
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{Avx2, Avx512};
 use crate::simd::{MAX_LANES, Portable, Simd};
+use crate::{Element, Isa};
+use half::bf16;
 
 /// A stretch of `len` steps of `k` at constant strides, starting at these offsets in elements.
 #[derive(Debug, Clone, Copy)]
@@ -34,14 +35,14 @@ pub(super) enum Start {
 
 /// Operands of one tile. All strides and offsets are in elements.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct TileCall<'a> {
+pub(super) struct TileCall<'a, E> {
     pub(super) runs: &'a [Run],
     pub(super) x: *const f32,
     /// Stride of the one axis of `x` that is not contiguous.
     pub(super) x_stride: usize,
     pub(super) w: *const f32,
     pub(super) w_stride: usize,
-    pub(super) out: *mut f32,
+    pub(super) out: *mut E,
     pub(super) out_stride: usize,
     /// Columns that exist, at most `NV · LANES`.
     pub(super) num_cols: usize,
@@ -49,9 +50,9 @@ pub(super) struct TileCall<'a> {
 }
 
 /// Which axis of `x` is contiguous.
-pub(super) const ALONG_K: bool = true;
+const ALONG_K: bool = true;
 /// As [`ALONG_K`].
-pub(super) const ALONG_M: bool = false;
+const ALONG_M: bool = false;
 
 /// A tile of fixed size for one instruction set.
 ///
@@ -59,14 +60,14 @@ pub(super) const ALONG_M: bool = false;
 /// The machine has the instruction set. For every `m < MR` and every step of every run, `x` and
 /// `NV · LANES` elements of `w` are readable, and `num_cols` elements of each output row are
 /// writable.
-pub(super) type TileFn = unsafe fn(&TileCall<'_>);
+pub(super) type TileFn<E> = unsafe fn(&TileCall<'_, E>);
 
 /// # Safety
 /// As [`TileFn`].
 #[inline(always)]
-unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const ALONG: bool>(
+unsafe fn tile<S: Simd, E: Element, const MR: usize, const NV: usize, const ALONG: bool>(
     simd: S,
-    call: &TileCall<'_>,
+    call: &TileCall<'_, E>,
 ) {
     let lanes = S::LANES;
     let whole = call.num_cols == NV * lanes;
@@ -76,7 +77,7 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const ALONG: bool>(
         if call.start == Start::Output && whole {
             for (m, row) in acc.iter_mut().enumerate() {
                 for (v, acc) in row.iter_mut().enumerate() {
-                    *acc = simd.load_ptr(call.out.add(m * call.out_stride + v * lanes));
+                    *acc = E::load(simd, call.out.add(m * call.out_stride + v * lanes));
                 }
             }
         }
@@ -103,7 +104,7 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const ALONG: bool>(
             let out = call.out.add(m * call.out_stride);
             if whole {
                 for (v, acc) in row.iter().enumerate() {
-                    simd.store_ptr(out.add(v * lanes), *acc);
+                    E::store(simd, out.add(v * lanes), *acc);
                 }
             } else {
                 store_cols(simd, row, out, call.num_cols, call.start);
@@ -117,10 +118,10 @@ unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const ALONG: bool>(
 /// # Safety
 /// `num_cols` elements at `out` are writable.
 #[inline(always)]
-unsafe fn store_cols<S: Simd, const NV: usize>(
+unsafe fn store_cols<S: Simd, E: Element, const NV: usize>(
     simd: S,
     row: &[S::F32; NV],
-    out: *mut f32,
+    out: *mut E,
     num_cols: usize,
     start: Start,
 ) {
@@ -132,64 +133,55 @@ unsafe fn store_cols<S: Simd, const NV: usize>(
         // SAFETY: `i < num_cols`.
         unsafe {
             let out = out.add(i);
-            *out = if start == Start::Output { *out + col } else { *col };
+            let before = if start == Start::Output { (*out).to_f32() } else { 0.0 };
+            *out = E::from_f32(before + col);
         }
     }
 }
 
 /// # Safety
 /// As [`TileFn`].
-unsafe fn portable<const MR: usize, const NV: usize, const ALONG: bool>(call: &TileCall<'_>) {
+unsafe fn portable<E: Element, const MR: usize, const NV: usize, const ALONG: bool>(
+    call: &TileCall<'_, E>,
+) {
     // SAFETY: the caller's promise.
-    unsafe { tile::<Portable, MR, NV, ALONG>(Portable, call) }
+    unsafe { tile::<Portable, E, MR, NV, ALONG>(Portable, call) }
 }
 
 /// # Safety
 /// As [`TileFn`].
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
-unsafe fn avx2<const MR: usize, const NV: usize, const ALONG: bool>(call: &TileCall<'_>) {
+unsafe fn avx2<E: Element, const MR: usize, const NV: usize, const ALONG: bool>(
+    call: &TileCall<'_, E>,
+) {
     // SAFETY: the caller's promise; it includes the instruction set.
-    unsafe { tile::<Avx2, MR, NV, ALONG>(Avx2::assume(), call) }
+    unsafe { tile::<Avx2, E, MR, NV, ALONG>(Avx2::assume(), call) }
 }
 
 /// # Safety
 /// As [`TileFn`].
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
-unsafe fn avx512<const MR: usize, const NV: usize, const ALONG: bool>(call: &TileCall<'_>) {
+unsafe fn avx512<E: Element, const MR: usize, const NV: usize, const ALONG: bool>(
+    call: &TileCall<'_, E>,
+) {
     // SAFETY: the caller's promise; it includes the instruction set.
-    unsafe { tile::<Avx512, MR, NV, ALONG>(Avx512::assume(), call) }
+    unsafe { tile::<Avx512, E, MR, NV, ALONG>(Avx512::assume(), call) }
 }
 
 /// The tiles of one instruction set and one direction: `one[mr − 1]` and `two[mr − 1]` have one
 /// and two vectors of columns.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Tiles {
+#[derive(Debug)]
+pub(super) struct Tiles<E: 'static> {
     pub(super) lanes: usize,
-    one: &'static [TileFn],
-    two: &'static [TileFn],
+    one: &'static [TileFn<E>],
+    two: &'static [TileFn<E>],
 }
 
-impl Tiles {
-    /// The tiles of an instruction set, with the given axis of `x` contiguous.
-    pub(super) fn of(isa: Isa, along: bool) -> &'static Self {
-        match (isa, along) {
-            #[cfg(target_arch = "x86_64")]
-            (Isa::Avx512, ALONG_K) => &AVX512_K,
-            #[cfg(target_arch = "x86_64")]
-            (Isa::Avx512, ALONG_M) => &AVX512_M,
-            #[cfg(target_arch = "x86_64")]
-            (Isa::Avx2, ALONG_K) => &AVX2_K,
-            #[cfg(target_arch = "x86_64")]
-            (Isa::Avx2, ALONG_M) => &AVX2_M,
-            (_, ALONG_K) => &PORTABLE_K,
-            (_, ALONG_M) => &PORTABLE_M,
-        }
-    }
-
+impl<E> Tiles<E> {
     /// The tile for `num_rows` rows and `num_vectors` vectors of columns.
-    pub(super) fn get(&self, num_rows: usize, num_vectors: usize) -> TileFn {
+    pub(super) fn get(&self, num_rows: usize, num_vectors: usize) -> TileFn<E> {
         match num_vectors {
             1 => self.one[num_rows - 1],
             _ => self.two[num_rows - 1],
@@ -205,29 +197,88 @@ impl Tiles {
     }
 }
 
+/// Elements that tiles can write.
+pub(super) trait TileElement: Element {
+    /// The tiles of an instruction set with `x` contiguous along `k`.
+    fn tiles_along_k(isa: Isa) -> &'static Tiles<Self>;
+}
+
+impl TileElement for f32 {
+    fn tiles_along_k(isa: Isa) -> &'static Tiles<Self> {
+        match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => &AVX512_K_F32,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => &AVX2_K_F32,
+            _ => &PORTABLE_K_F32,
+        }
+    }
+}
+
+impl TileElement for bf16 {
+    fn tiles_along_k(isa: Isa) -> &'static Tiles<Self> {
+        match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => &AVX512_K_BF16,
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => &AVX2_K_BF16,
+            _ => &PORTABLE_K_BF16,
+        }
+    }
+}
+
+/// The tiles of an instruction set with `x` contiguous along rows, for gradients of weights.
+pub(super) fn tiles_along_m(isa: Isa) -> &'static Tiles<f32> {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => &AVX512_M,
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => &AVX2_M,
+        _ => &PORTABLE_M,
+    }
+}
+
 macro_rules! tiles {
-    ($name:ident, $f:ident, $lanes:expr, $along:ident,
+    ($name:ident, $f:ident, $lanes:expr, $along:ident, $E:ident,
      one: [$($one:literal)*], two: [$($two:literal)*]) => {
-        static $name: Tiles = Tiles {
+        static $name: Tiles<$E> = Tiles {
             lanes: $lanes,
-            one: &[$($f::<$one, 1, $along>),*],
-            two: &[$($f::<$two, 2, $along>),*],
+            one: &[$($f::<$E, $one, 1, $along>),*],
+            two: &[$($f::<$E, $two, 2, $along>),*],
         };
     };
 }
 
 // 16 registers of 4 lanes on the x86-64 baseline, 16 of 8 with AVX2, 32 of 16 with AVX-512.
-tiles!(PORTABLE_K, portable, 8, ALONG_K, one: [1 2 3 4 5 6], two: [1 2 3]);
-tiles!(PORTABLE_M, portable, 8, ALONG_M, one: [1 2 3 4 5 6], two: [1 2 3]);
-#[cfg(target_arch = "x86_64")]
-tiles!(AVX2_K, avx2, 8, ALONG_K, one: [1 2 3 4 5 6 7 8 9 10 11 12], two: [1 2 3 4 5 6]);
-#[cfg(target_arch = "x86_64")]
-tiles!(AVX2_M, avx2, 8, ALONG_M, one: [1 2 3 4 5 6 7 8 9 10 11 12], two: [1 2 3 4 5 6]);
-#[cfg(target_arch = "x86_64")]
-tiles!(AVX512_K, avx512, 16, ALONG_K,
-    one: [1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16],
-    two: [1 2 3 4 5 6 7 8 9 10 11 12 13 14]);
-#[cfg(target_arch = "x86_64")]
-tiles!(AVX512_M, avx512, 16, ALONG_M,
-    one: [1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16],
-    two: [1 2 3 4 5 6 7 8 9 10 11 12 13 14]);
+macro_rules! portable_tiles {
+    ($name:ident, $along:ident, $E:ident) => {
+        tiles!($name, portable, 8, $along, $E, one: [1 2 3 4 5 6], two: [1 2 3]);
+    };
+}
+
+macro_rules! avx2_tiles {
+    ($name:ident, $along:ident, $E:ident) => {
+        #[cfg(target_arch = "x86_64")]
+        tiles!($name, avx2, 8, $along, $E,
+            one: [1 2 3 4 5 6 7 8 9 10 11 12], two: [1 2 3 4 5 6]);
+    };
+}
+
+macro_rules! avx512_tiles {
+    ($name:ident, $along:ident, $E:ident) => {
+        #[cfg(target_arch = "x86_64")]
+        tiles!($name, avx512, 16, $along, $E,
+            one: [1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16],
+            two: [1 2 3 4 5 6 7 8 9 10 11 12 13 14]);
+    };
+}
+
+portable_tiles!(PORTABLE_K_F32, ALONG_K, f32);
+portable_tiles!(PORTABLE_K_BF16, ALONG_K, bf16);
+portable_tiles!(PORTABLE_M, ALONG_M, f32);
+avx2_tiles!(AVX2_K_F32, ALONG_K, f32);
+avx2_tiles!(AVX2_K_BF16, ALONG_K, bf16);
+avx2_tiles!(AVX2_M, ALONG_M, f32);
+avx512_tiles!(AVX512_K_F32, ALONG_K, f32);
+avx512_tiles!(AVX512_K_BF16, ALONG_K, bf16);
+avx512_tiles!(AVX512_M, ALONG_M, f32);

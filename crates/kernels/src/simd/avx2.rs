@@ -1,5 +1,6 @@
 use super::Simd;
 use crate::Isa;
+use half::bf16;
 use std::arch::x86_64::*;
 
 /// Proof that this machine has AVX2 and FMA.
@@ -90,5 +91,31 @@ impl Simd for Avx2 {
     unsafe fn store_ptr(self, ptr: *mut f32, x: Self::F32) {
         // SAFETY: the token, and the caller's promise.
         unsafe { _mm256_storeu_ps(ptr, x) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16_ptr(self, ptr: *const bf16) -> Self::F32 {
+        // SAFETY: the token, and the caller's promise.
+        unsafe {
+            let bits = _mm256_cvtepu16_epi32(_mm_loadu_si128(ptr.cast()));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<16>(bits))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bf16_ptr(self, ptr: *mut bf16, x: Self::F32) {
+        // SAFETY: the token, and the caller's promise.
+        unsafe {
+            let bits = _mm256_castps_si256(x);
+            let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
+            let half = _mm256_add_epi32(odd, _mm256_set1_epi32(0x7fff));
+            let rounded = _mm256_add_epi32(bits, half);
+            let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(x, x));
+            let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x40_0000));
+            let bits = _mm256_srli_epi32::<16>(_mm256_blendv_epi8(rounded, quiet, nan));
+            let packed = _mm256_packus_epi32(bits, bits);
+            let low = _mm256_permute4x64_epi64::<0b1000>(packed);
+            _mm_storeu_si128(ptr.cast(), _mm256_castsi256_si128(low));
+        }
     }
 }

@@ -1,5 +1,6 @@
 use super::Simd;
 use crate::Isa;
+use half::bf16;
 use std::arch::x86_64::*;
 
 /// Proof that this machine has AVX-512 F, BW, DQ and VL.
@@ -90,5 +91,30 @@ impl Simd for Avx512 {
     unsafe fn store_ptr(self, ptr: *mut f32, x: Self::F32) {
         // SAFETY: the token, and the caller's promise.
         unsafe { _mm512_storeu_ps(ptr, x) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16_ptr(self, ptr: *const bf16) -> Self::F32 {
+        // SAFETY: the token, and the caller's promise.
+        unsafe {
+            let bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256(ptr.cast()));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<16>(bits))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bf16_ptr(self, ptr: *mut bf16, x: Self::F32) {
+        // SAFETY: the token, and the caller's promise.
+        unsafe {
+            let bits = _mm512_castps_si512(x);
+            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+            let half = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
+            let rounded = _mm512_add_epi32(bits, half);
+            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x);
+            let quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x40_0000));
+            let bits = _mm512_mask_mov_epi32(rounded, nan, quiet);
+            let high = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(bits));
+            _mm256_storeu_si256(ptr.cast(), high);
+        }
     }
 }

@@ -4,6 +4,9 @@
 //! are safe. [`simd_fn!`] turns a function that is generic over the token into one that takes an
 //! [`Isa`](crate::Isa) and runs the body compiled for it.
 
+use crate::Element;
+use half::bf16;
+
 #[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
@@ -20,7 +23,8 @@ pub(crate) use portable::Portable;
 ///
 /// Every method is `#[inline(always)]`, so that it compiles to instructions of the caller, which
 /// [`simd_fn!`] makes with the features enabled.
-pub(crate) trait Simd: Copy {
+#[allow(unreachable_pub, reason = "in the bounds of a public trait, but not to be named outside")]
+pub trait Simd: Copy {
     /// Lanes of a vector.
     const LANES: usize;
     /// A vector.
@@ -54,49 +58,64 @@ pub(crate) trait Simd: Copy {
     /// They must be writable.
     unsafe fn store_ptr(self, ptr: *mut f32, x: Self::F32);
 
+    /// The `LANES` elements at `ptr`, widened.
+    ///
+    /// # Safety
+    /// They must be readable.
+    unsafe fn load_bf16_ptr(self, ptr: *const bf16) -> Self::F32;
+    /// Writes `LANES` elements at `ptr`, rounded to nearest, ties to even.
+    ///
+    /// # Safety
+    /// They must be writable.
+    unsafe fn store_bf16_ptr(self, ptr: *mut bf16, x: Self::F32);
+
     /// The first `LANES` elements.
     #[inline(always)]
-    fn load(self, x: &[f32]) -> Self::F32 {
+    fn load<E: Element>(self, x: &[E]) -> Self::F32 {
         assert!(x.len() >= Self::LANES);
         // SAFETY: the slice is long enough.
-        unsafe { self.load_ptr(x.as_ptr()) }
+        unsafe { E::load(self, x.as_ptr()) }
     }
 
     /// Overwrites the first `LANES` elements.
     #[inline(always)]
-    fn store(self, out: &mut [f32], x: Self::F32) {
+    fn store<E: Element>(self, out: &mut [E], x: Self::F32) {
         assert!(out.len() >= Self::LANES);
         // SAFETY: the slice is long enough.
-        unsafe { self.store_ptr(out.as_mut_ptr(), x) }
+        unsafe { E::store(self, out.as_mut_ptr(), x) }
     }
 }
 
 /// The most lanes a vector has on any instruction set.
 pub(crate) const MAX_LANES: usize = 16;
 
-/// Defines `fn name(isa: Isa, …)` from a body that is generic over a [`Simd`] token.
+/// Defines `fn name(isa: Isa, …)` from a body that is generic over a [`Simd`] token, and perhaps over
+/// an [`Element`].
 macro_rules! simd_fn {
-    ($(#[$meta:meta])* $vis:vis fn $name:ident<$S:ident>(
+    ($(#[$meta:meta])* $vis:vis fn $name:ident<$S:ident $(, $E:ident)?>(
         $simd:ident $(, $arg:ident: $ty:ty)* $(,)?
     ) $body:block) => {
         $(#[$meta])*
         #[allow(clippy::too_many_arguments, reason = "kernels take one slice for each operand")]
-        $vis fn $name(isa: $crate::Isa, $($arg: $ty),*) {
+        $vis fn $name$(<$E: $crate::Element>)?(isa: $crate::Isa, $($arg: $ty),*) {
             #[inline(always)]
             #[allow(clippy::too_many_arguments, reason = "as above")]
-            fn body<$S: $crate::simd::Simd>($simd: $S, $($arg: $ty),*) $body
+            fn body<$S: $crate::simd::Simd $(, $E: $crate::Element)?>(
+                $simd: $S,
+                $($arg: $ty),*
+            ) $body
 
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma")]
             #[allow(clippy::too_many_arguments, reason = "as above")]
-            fn avx2(token: $crate::simd::Avx2, $($arg: $ty),*) {
+            fn avx2$(<$E: $crate::Element>)?(token: $crate::simd::Avx2, $($arg: $ty),*) {
                 body(token, $($arg),*)
             }
 
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
             #[allow(clippy::too_many_arguments, reason = "as above")]
-            fn avx512(token: $crate::simd::Avx512, $($arg: $ty),*) {
+            fn avx512$(<$E: $crate::Element>)?(token: $crate::simd::Avx512, $($arg: $ty),*) {
                 body(token, $($arg),*)
             }
 
@@ -108,7 +127,7 @@ macro_rules! simd_fn {
                     unsafe { avx2(token, $($arg),*) }
                 }
                 #[cfg(target_arch = "x86_64")]
-                $crate::Isa::Avx512 => {
+                $crate::Isa::Avx512 | $crate::Isa::Amx => {
                     let token = $crate::simd::Avx512::detect();
                     // SAFETY: the token exists only where these AVX-512 features were detected.
                     unsafe { avx512(token, $($arg),*) }

@@ -1,4 +1,6 @@
 use super::Simd;
+use crate::Element;
+use half::bf16;
 
 /// Eight lanes in plain arrays, which the compiler turns into whatever the baseline has.
 #[derive(Debug, Clone, Copy)]
@@ -70,5 +72,17 @@ impl Simd for Portable {
     unsafe fn store_ptr(self, ptr: *mut f32, x: Self::F32) {
         // SAFETY: the caller's promise; arrays of f32 have the alignment of f32.
         unsafe { ptr.cast::<Self::F32>().write(x) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_bf16_ptr(self, ptr: *const bf16) -> Self::F32 {
+        // SAFETY: the caller's promise.
+        unsafe { ptr.cast::<[bf16; LANES]>().read() }.map(Element::to_f32)
+    }
+
+    #[inline(always)]
+    unsafe fn store_bf16_ptr(self, ptr: *mut bf16, x: Self::F32) {
+        // SAFETY: the caller's promise.
+        unsafe { ptr.cast::<[bf16; LANES]>().write(x.map(bf16::from_f32)) }
     }
 }

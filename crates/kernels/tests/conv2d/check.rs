@@ -1,8 +1,7 @@
 //! Checks one convolution, right or wrong, against the reference in `f64`.
 
-use residua_kernels::conv2d::Conv2dKernel;
 use residua_kernels::reference::conv2d as reference;
-use residua_kernels::{Conv2dProblem, Isa};
+use residua_kernels::{Conv2dProblem, Element};
 use residua_testkit::{Case, Check, Data, EPS32, Expected, Generator, Guarded};
 
 /// Rounding errors of a sum are far below one for each term; this many cover it.
@@ -11,6 +10,10 @@ const TOLERANCE: f64 = 8.0 * EPS32;
 /// The three passes in PyTorch's layouts: of a registered kernel, or of a mutant.
 pub(crate) trait Convolution {
     fn name(&self) -> &str;
+    /// The relative error of what is written, where it is rounded to less than f32.
+    fn rounding(&self) -> f64 {
+        0.0
+    }
     fn forward(
         &self,
         p: &P,
@@ -33,70 +36,17 @@ pub(crate) trait Convolution {
 
 type P = Conv2dProblem;
 
-/// A registered kernel with the packing that it asks for.
-pub(crate) struct Packed(pub(crate) &'static dyn Conv2dKernel);
-
-impl Packed {
-    fn packed(&self, p: &P, len: usize, pack: impl Fn(&mut [f32])) -> Guarded<f32> {
-        let mut packed = Guarded::poisoned(len);
-        pack(&mut packed);
-        packed
-            .check()
-            .map_err(|failure| failure.of(&format!("{} packing {p}", self.name())))
-            .unwrap();
-        packed
-    }
-}
-
-impl Convolution for Packed {
-    fn name(&self) -> &str {
-        self.0.name()
-    }
-
-    fn forward(
-        &self,
-        p: &P,
-        input: &[f32],
-        weight: &[f32],
-        bias: Option<&[f32]>,
-        output: &mut [f32],
-    ) {
-        let len = self.0.packed_weight_len(p);
-        let packed = self.packed(p, len, |packed| self.0.pack_weight(p, weight, packed));
-        self.0.forward(p, input, &packed, bias, output);
-    }
-
-    fn backward_data(
-        &self,
-        p: &P,
-        grad_output: &[f32],
-        weight: &[f32],
-        accumulate: bool,
-        grad_input: &mut [f32],
-    ) {
-        let len = self.0.packed_weight_backward_len(p);
-        let packed = self.packed(p, len, |packed| self.0.pack_weight_backward(p, weight, packed));
-        self.0.backward_data(p, grad_output, &packed, accumulate, grad_input);
-    }
-
-    fn backward_weight(&self, p: &P, batches: &[(&[f32], &[f32])], grad_weight: &mut [f32]) {
-        let mut packed = Guarded::holding(&vec![0.0; self.0.packed_grad_len(p)]);
-        for (input, grad_output) in batches {
-            self.0.backward_weight(p, input, grad_output, &mut packed);
+/// What is expected of a kernel that rounds its result.
+fn rounded(want: &Expected, rounding: f64) -> Expected {
+    let mut want = want.clone();
+    if rounding > 0.0 {
+        let zeros = vec![0.0; want.values.len()];
+        let magnitude = want.magnitude.get_or_insert(zeros);
+        for (magnitude, value) in magnitude.iter_mut().zip(&want.values) {
+            *magnitude += value.abs() * rounding / TOLERANCE;
         }
-        packed.check().map_err(|failure| failure.of(&format!("{} on {p}", self.name()))).unwrap();
-        self.0.unpack_grad(p, &packed, grad_weight);
     }
-}
-
-/// The registered kernels that can do a problem; there has to be one for every instruction set.
-pub(crate) fn supporting(p: &P) -> Vec<Packed> {
-    let kernels = residua_kernels::conv2d::kernels().filter(|kernel| kernel.supports(p));
-    let kernels: Vec<_> = kernels.map(Packed).collect();
-    for isa in Isa::supported() {
-        assert!(kernels.iter().any(|kernel| kernel.0.isa() <= isa), "{p}: no kernel for {isa}");
-    }
-    kernels
+    want
 }
 
 /// One problem with its data.
@@ -108,6 +58,8 @@ pub(crate) struct Trial {
     pub(crate) weight: Vec<f32>,
     pub(crate) bias: Vec<f32>,
     pub(crate) grad_output: Vec<f32>,
+    /// To what the data is rounded.
+    round: fn(f32) -> f32,
 }
 
 impl Trial {
@@ -116,7 +68,19 @@ impl Trial {
         let mut values = |len| generator.values(data, len);
         let (input, weight) = (values(p.input_len()), values(p.weight_len()));
         let (bias, grad_output) = (values(p.oc), values(p.output_len()));
-        Self { p, data, seed, input, weight, bias, grad_output }
+        Self { p, data, seed, input, weight, bias, grad_output, round: |x| x }
+    }
+
+    /// With data that `E` holds exactly.
+    pub(crate) fn in_format<E: Element>(self) -> Self {
+        self.rounded(|x| E::from_f32(x).to_f32())
+    }
+
+    fn rounded(mut self, round: fn(f32) -> f32) -> Self {
+        for values in [&mut self.input, &mut self.weight, &mut self.bias, &mut self.grad_output] {
+            values.iter_mut().for_each(|value| *value = round(*value));
+        }
+        Self { round, ..self }
     }
 
     fn case<'a>(&'a self, pass: &'a str, kernel: &'a str, shape: &'a [usize]) -> Case<'a> {
@@ -154,7 +118,7 @@ impl Trial {
                 let mut output = Guarded::poisoned(p.output_len());
                 kernel.forward(p, &input, &weight, bias, &mut output);
                 case.written(output.check())?;
-                case.matches(&output, want, TOLERANCE)?;
+                case.matches(&output, &rounded(want, kernel.rounding()), TOLERANCE)?;
             }
         }
         Ok(())
@@ -187,7 +151,7 @@ impl Trial {
                 };
                 kernel.backward_data(p, &grad_output, &weight, before.is_some(), &mut grad_input);
                 case.written(grad_input.check())?;
-                case.matches(&grad_input, want, TOLERANCE)?;
+                case.matches(&grad_input, &rounded(want, kernel.rounding()), TOLERANCE)?;
             }
         }
         Ok(())
@@ -196,7 +160,7 @@ impl Trial {
     /// One batch, and the sum of two different ones.
     pub(crate) fn check_backward_weight<C: Convolution>(&self, kernels: &[C]) -> Check {
         let p = &self.p;
-        let other = Self::new(self.p, self.data, self.seed + 1000);
+        let other = Self::new(self.p, self.data, self.seed + 1000).rounded(self.round);
         let batches = [self, &other].map(|trial| (&trial.input[..], &trial.grad_output[..]));
         let one = self.grad_weight_of(batches[0]);
         let mut two = self.grad_weight_of(batches[1]);

@@ -41,10 +41,10 @@ const NAMED: [&str; 30] = [
     // Windows that see nothing but padding.
     "n2ic5ih1iw2oc6kh1sh1sw7ph1pw3",
     "n1ic3ih2oc4kh2sh3ph5",
-    // Kernels as tall as one tile call takes, and taller.
-    "n1ic2ih34iw5oc3kh32kw3sh1ph0",
+    // Tall kernels, and one that is taller than what one tile call takes.
     "n2ic3ih70iw5oc17kh65kw2sh2ph3",
     "n1ic2ih36iw4oc5kh33kw1sh1ph16",
+    "n1ic2ih140iw3oc5kh130kw1sh1ph2",
 ];
 
 /// All of them.

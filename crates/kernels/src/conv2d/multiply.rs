@@ -1,0 +1,71 @@
+//! What multiplies windows with packed weights: the part of a direct convolution that depends on the
+//! number format and the instruction set.
+
+use super::grid::Grid;
+use super::tile::Start;
+use crate::{Conv2dProblem, Element, Isa};
+use std::fmt::Debug;
+
+/// The weight of a window of `window_rows` rows of `window_len` elements, for `num_cols` outputs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct WindowWeight {
+    pub(super) window_rows: usize,
+    pub(super) window_len: usize,
+    pub(super) num_cols: usize,
+}
+
+/// A way to multiply. Packed forms are its own; their lengths are in f32.
+pub(super) trait Multiply: Debug + Sync {
+    /// Activations in memory.
+    type Activation: Element;
+    /// What padded samples are made of.
+    type Operand: Element;
+
+    fn name(&self) -> &'static str;
+    fn isa(&self) -> Isa;
+
+    /// Samples that need no padding, if they can be read where they lie.
+    fn as_operand(samples: &[Self::Activation]) -> Option<&[Self::Operand]>;
+    /// Elements that may be read, but don't matter, after the last padded sample.
+    fn slack(&self, grid: &Grid) -> usize;
+
+    /// Length of a packed weight.
+    fn packed_len(&self, weight: &WindowWeight) -> usize;
+    /// Packs `element(window_row · window_len + k, col)`.
+    fn pack(
+        &self,
+        weight: &WindowWeight,
+        packed: &mut [f32],
+        element: impl Fn(usize, usize) -> f32,
+    );
+    /// Walks over a grid of output pixels.
+    fn run(
+        &self,
+        grid: &Grid,
+        weight: &WindowWeight,
+        start: Start,
+        x: &[Self::Operand],
+        packed: &[f32],
+        out: &mut [Self::Activation],
+    );
+
+    /// Working memory of [`backward_weight`](Self::backward_weight), in f32.
+    fn backward_weight_scratch_len(&self, p: &Conv2dProblem) -> usize;
+    /// Length of a packed gradient of the weight.
+    fn packed_grad_len(&self, p: &Conv2dProblem) -> usize;
+    /// Adds the gradient over all samples to `packed_grad`.
+    fn backward_weight(
+        &self,
+        p: &Conv2dProblem,
+        input: &[Self::Activation],
+        grad_output: &[Self::Activation],
+        packed_grad: &mut [f32],
+    );
+    /// Calls `element((kh · kw + …) · ic + ic_i, oc, value)` for every element of the gradient.
+    fn unpack_grad(
+        &self,
+        p: &Conv2dProblem,
+        packed_grad: &[f32],
+        element: impl FnMut(usize, usize, f32),
+    );
+}

@@ -1,0 +1,142 @@
+//! Multiplication by vector FMAs in f32, whatever activations are stored as: in bf16 they are widened
+//! when they are padded, and the weight is rounded.
+
+use super::backward_weight;
+use super::grid::Grid;
+use super::multiply::{Multiply, WindowWeight};
+use super::packing::Packing;
+use super::tile::{Start, TileElement};
+use crate::{Conv2dProblem, Isa};
+use half::bf16;
+use std::marker::PhantomData;
+
+/// One instruction set, one format of activations.
+#[derive(Debug)]
+pub(super) struct Vector<E> {
+    isa: Isa,
+    element: PhantomData<E>,
+}
+
+impl<E: VectorElement> Vector<E> {
+    pub(super) const fn new(isa: Isa) -> Self {
+        Self { isa, element: PhantomData }
+    }
+
+    fn packing(&self, weight: &WindowWeight) -> Packing {
+        let WindowWeight { window_rows, window_len, num_cols } = *weight;
+        let lanes = E::tiles_along_k(self.isa).lanes;
+        Packing { lanes, num_rows: window_rows * window_len, num_cols }
+    }
+
+    fn grad_packing(&self, p: &Conv2dProblem) -> Packing {
+        let (window_rows, window_len, num_cols) = (p.kh, p.kw * p.ic, p.oc);
+        self.packing(&WindowWeight { window_rows, window_len, num_cols })
+    }
+}
+
+/// What differs between formats.
+pub(super) trait VectorElement: TileElement {
+    fn name(isa: Isa) -> &'static str;
+    fn as_f32(samples: &[Self]) -> Option<&[f32]>;
+}
+
+impl VectorElement for f32 {
+    fn name(isa: Isa) -> &'static str {
+        match isa {
+            Isa::Avx2 => "avx2_conv2d_f32_direct",
+            Isa::Avx512 => "avx512_conv2d_f32_direct",
+            _ => "portable_conv2d_f32_direct",
+        }
+    }
+
+    fn as_f32(samples: &[Self]) -> Option<&[f32]> {
+        Some(samples)
+    }
+}
+
+impl VectorElement for bf16 {
+    fn name(isa: Isa) -> &'static str {
+        match isa {
+            Isa::Avx2 => "avx2_conv2d_bf16_direct",
+            Isa::Avx512 => "avx512_conv2d_bf16_direct",
+            _ => "portable_conv2d_bf16_direct",
+        }
+    }
+
+    fn as_f32(_samples: &[Self]) -> Option<&[f32]> {
+        None
+    }
+}
+
+impl<E: VectorElement> Multiply for Vector<E> {
+    type Activation = E;
+    type Operand = f32;
+
+    fn name(&self) -> &'static str {
+        E::name(self.isa)
+    }
+
+    fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    fn as_operand(samples: &[E]) -> Option<&[f32]> {
+        E::as_f32(samples)
+    }
+
+    fn slack(&self, _grid: &Grid) -> usize {
+        0
+    }
+
+    fn packed_len(&self, weight: &WindowWeight) -> usize {
+        self.packing(weight).len()
+    }
+
+    fn pack(
+        &self,
+        weight: &WindowWeight,
+        packed: &mut [f32],
+        element: impl Fn(usize, usize) -> f32,
+    ) {
+        self.packing(weight).pack(packed, |row, col| E::from_f32(element(row, col)).to_f32());
+    }
+
+    fn run(
+        &self,
+        grid: &Grid,
+        weight: &WindowWeight,
+        start: Start,
+        x: &[f32],
+        packed: &[f32],
+        out: &mut [E],
+    ) {
+        grid.run(self.isa, &self.packing(weight), start, x, packed, out);
+    }
+
+    fn backward_weight_scratch_len(&self, p: &Conv2dProblem) -> usize {
+        backward_weight::scratch_len::<E>(p, self.grad_packing(p).lanes)
+    }
+
+    fn packed_grad_len(&self, p: &Conv2dProblem) -> usize {
+        self.grad_packing(p).len()
+    }
+
+    fn backward_weight(
+        &self,
+        p: &Conv2dProblem,
+        input: &[E],
+        grad_output: &[E],
+        packed_grad: &mut [f32],
+    ) {
+        backward_weight::run(self.isa, p, &self.grad_packing(p), input, grad_output, packed_grad);
+    }
+
+    fn unpack_grad(
+        &self,
+        p: &Conv2dProblem,
+        packed_grad: &[f32],
+        element: impl FnMut(usize, usize, f32),
+    ) {
+        self.grad_packing(p).unpack(packed_grad, element);
+    }
+}
