@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Runs Residua and PyTorch alternately on this machine and records what came out.
 
-usage: bench/compare.py --peers FOLDER --peer-python PATH [--models resnet20,resnet56] [--rounds 5]
-                        [--threads 2] [--compile] [--note TEXT]
+usage: bench/compare.py --peers FOLDER --peer-python PATH [--models resnet20,resnet56]
+                        [--precisions f32,bf16] [--rounds 5] [--threads 2] [--compile] [--note TEXT]
 
 FOLDER holds torch_train.py, which times a PyTorch training step (forward, loss, backward, SGD
 update; eager, or with --compile also compiled) and prints a JSON line with model, batch, precision
@@ -41,12 +41,12 @@ def run(command):
     return [line | {"peak_bytes": usage.ru_maxrss * 1024} for line in lines]
 
 
-def programs(args, model):
+def programs(args, model, precision):
     """Each program that times the model: its name and its command line."""
     batch, threads = str(BATCHES.get(model, 128)), str(args.threads)
     yield "residua", [RESIDUA, "bench", "train", "--model", model, "--batch-size", batch,
-                      "--steps", str(args.steps), "--threads", threads, "--json"]
-    torch = [args.peer_python, Path(args.peers) / "torch_train.py", "--models", model, "--precisions", "f32",
+                      "--precision", precision, "--steps", str(args.steps), "--threads", threads, "--json"]
+    torch = [args.peer_python, Path(args.peers) / "torch_train.py", "--models", model, "--precisions", precision,
              "--steps", str(args.steps + 3), "--threads", threads]
     yield "pytorch", torch
     if args.compile:
@@ -56,11 +56,13 @@ def programs(args, model):
 def measure(args):
     for round_i in range(args.rounds):
         for model in args.models.split(","):
-            for program, command in programs(args, model):
-                for line in run(command):
-                    kept = ("task", "model", "batch", "precision", "ms_p50", "images_per_s", "peak_bytes")
-                    yield {"round": round_i, "program": program} | {key: line[key] for key in kept}
-                    print(f"round {round_i + 1}/{args.rounds} {program} {model}: {line['ms_p50']:.1f} ms", flush=True)
+            for precision in args.precisions.split(","):
+                for program, command in programs(args, model, precision):
+                    for line in run(command):
+                        kept = ("task", "model", "batch", "precision", "ms_p50", "images_per_s", "peak_bytes")
+                        yield {"round": round_i, "program": program} | {key: line[key] for key in kept}
+                        what = f"{program} {model} {precision}: {line['ms_p50']:.1f} ms"
+                        print(f"round {round_i + 1}/{args.rounds} {what}", flush=True)
 
 
 def summary(lines):
@@ -102,6 +104,7 @@ def main():
     parser.add_argument("--peers", required=True)
     parser.add_argument("--peer-python", required=True)
     parser.add_argument("--models", default="resnet20,resnet56")
+    parser.add_argument("--precisions", default="f32,bf16")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--threads", type=int, default=2)
@@ -117,7 +120,7 @@ def main():
     (folder / "raw.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (folder / "summary.md").write_text(summary(lines))
     torch = output([args.peer_python, "-c", "import torch; print(torch.__version__)"])
-    flags = f"--models {args.models} --rounds {args.rounds} --steps {args.steps} --threads {args.threads}"
+    flags = f"--models {args.models} --precisions {args.precisions} --rounds {args.rounds} --steps {args.steps} --threads {args.threads}"
     (folder / "README.md").write_text(
         f"# {date}\n\n"
         f"- machine: {long}; Linux {platform.release()}\n"
