@@ -3,6 +3,7 @@
 
 use residua_engine::{Isa, Mode, Plan, PlanError, PlanOptions, Precision};
 use residua_graph::{Conv2d, Graph, GraphBuilder, GraphError, Shape, ValueId, Weights};
+use residua_kernels::bf16;
 use residua_testkit::Generator;
 
 const NUM_SAMPLES: usize = 5;
@@ -33,19 +34,20 @@ fn block(
     Ok(builder.relu("block.relu2", sum))
 }
 
-/// Not negative: zero, tiny, subnormal and huge values among others.
+/// Not negative and exact in bf16: zero, tiny, subnormal and huge values among others.
 fn input(len: usize, seed: u64) -> Vec<f32> {
     let special = [0.0, f32::MIN_POSITIVE, 1e-42, 3.0e38, 1.0 / 3.0, 16_777_217.0];
     let values = Generator::new(seed).signed(len).into_iter().map(|x| x.max(0.0));
-    values.enumerate().map(|(i, x)| if i % 3 == 0 { special[i / 3 % 6] } else { x }).collect()
+    let values = values.enumerate().map(|(i, x)| if i % 3 == 0 { special[i / 3 % 6] } else { x });
+    values.map(|x| bf16::from_f32(x).to_f32()).collect()
 }
 
 fn outputs(graph: &Graph, weights: &Weights, input: &[f32]) -> Result<Vec<Vec<f32>>, PlanError> {
     let len = NUM_SAMPLES * graph.shape(graph.output()).len();
     let mut outputs = Vec::new();
-    for isa in Isa::supported() {
-        let options =
-            |mode| PlanOptions { batch_size: NUM_SAMPLES, mode, precision: Precision::F32, isa };
+    let both = |isa| [Precision::F32, Precision::Bf16].map(|precision| (isa, precision));
+    for (isa, precision) in Isa::supported().flat_map(both) {
+        let options = |mode| PlanOptions { batch_size: NUM_SAMPLES, mode, precision, isa };
         let (mut eval, mut train) = (vec![f32::NAN; len], vec![f32::NAN; len]);
         let mut plan = Plan::new(graph, &options(Mode::Eval))?;
         plan.load(weights);

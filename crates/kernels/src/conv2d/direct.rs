@@ -7,7 +7,7 @@
 
 use super::Conv2dKernel;
 use super::grid::Grid;
-use super::multiply::{Multiply, WindowWeight};
+use super::multiply::{Multiply, Rows, WindowWeight};
 use super::padding::Padding;
 use super::tile::Start;
 use crate::{Conv2dProblem, Isa, convert, scratch};
@@ -236,10 +236,9 @@ impl<M: Multiply> Conv2dKernel<M::Activation> for Direct<M> {
     fn pack_weight(&self, p: &Conv2dProblem, weight: &[f32], packed: &mut [f32]) {
         assert_eq!(weight.len(), p.weight_len());
         let (ic, taps) = (p.ic, p.kh * p.kw);
-        self.0.pack(&forward_weight(p), packed, |row, oc| {
-            let (tap, ic_i) = (row / ic, row % ic);
-            weight[(oc * ic + ic_i) * taps + tap]
-        });
+        let first_of = |row: usize| row % ic * taps + row / ic;
+        let rows = Rows { values: weight, first_of, col_stride: ic * taps };
+        self.0.pack(&forward_weight(p), packed, &rows);
     }
 
     fn packed_weight_backward_len(&self, p: &Conv2dProblem) -> usize {
@@ -253,12 +252,14 @@ impl<M: Multiply> Conv2dKernel<M::Activation> for Direct<M> {
             let phase_weight = phase_weight(p, (y, x));
             let (packed, tail) = rest.split_at_mut(self.0.packed_len(&phase_weight));
             rest = tail;
-            self.0.pack(&phase_weight, packed, |row, ic_i| {
+            let first_of = |row: usize| {
                 let (tap, oc_i) = (row / p.oc, row % p.oc);
                 let kh_i = y.last_tap - tap / x.taps * p.sh;
                 let kw_i = x.last_tap - tap % x.taps * p.sw;
-                weight[((oc_i * p.ic + ic_i) * p.kh + kh_i) * p.kw + kw_i]
-            });
+                (oc_i * p.ic * p.kh + kh_i) * p.kw + kw_i
+            };
+            let rows = Rows { values: weight, first_of, col_stride: p.kh * p.kw };
+            self.0.pack(&phase_weight, packed, &rows);
         }
         assert!(rest.is_empty(), "packed weight is {} elements too long", rest.len());
     }

@@ -14,6 +14,23 @@ pub(super) struct WindowWeight {
     pub(super) num_cols: usize,
 }
 
+/// A weight in PyTorch's layout, seen as the rows and columns of a [`WindowWeight`].
+pub(super) struct Rows<'a, F> {
+    pub(super) values: &'a [f32],
+    /// The place of a row's first column, for `window_row · window_len + k`.
+    pub(super) first_of: F,
+    /// From one column to the next.
+    pub(super) col_stride: usize,
+}
+
+impl<F: Fn(usize) -> usize> Rows<'_, F> {
+    /// Columns of a row from `first_col` on.
+    pub(super) fn columns(&self, row: usize, first_col: usize) -> impl Iterator<Item = f32> {
+        let first = (self.first_of)(row) + first_col * self.col_stride;
+        self.values[first..].iter().step_by(self.col_stride).copied()
+    }
+}
+
 /// A way to multiply. Packed forms are its own; their lengths are in f32.
 pub(super) trait Multiply: Debug + Sync {
     /// Activations in memory.
@@ -31,12 +48,12 @@ pub(super) trait Multiply: Debug + Sync {
 
     /// Length of a packed weight.
     fn packed_len(&self, weight: &WindowWeight) -> usize;
-    /// Packs `element(window_row · window_len + k, col)`.
+    /// Packs a weight.
     fn pack(
         &self,
         weight: &WindowWeight,
         packed: &mut [f32],
-        element: impl Fn(usize, usize) -> f32,
+        rows: &Rows<'_, impl Fn(usize) -> usize>,
     );
     /// Walks over a grid of output pixels.
     fn run(

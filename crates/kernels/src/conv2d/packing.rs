@@ -7,6 +7,8 @@
 //!
 //! So a tile reads its `w` front to back.
 
+use super::multiply::Rows;
+
 /// A packed matrix of `num_rows × num_cols`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Packing {
@@ -45,16 +47,16 @@ impl Packing {
         })
     }
 
-    /// Fills `packed` with `element(row, col)`.
-    pub(super) fn pack(&self, packed: &mut [f32], element: impl Fn(usize, usize) -> f32) {
+    /// Fills `packed`.
+    pub(super) fn pack(&self, packed: &mut [f32], from: &Rows<'_, impl Fn(usize) -> usize>) {
         assert_eq!(packed.len(), self.len());
         for block in self.blocks() {
             let width = block.num_vectors * self.lanes;
             let rows = packed[block.offset..][..self.num_rows * width].chunks_exact_mut(width);
             for (row, out) in rows.enumerate() {
                 let (cols, padding) = out.split_at_mut(block.num_cols);
-                for (i, out) in cols.iter_mut().enumerate() {
-                    *out = element(row, block.col + i);
+                for (out, value) in cols.iter_mut().zip(from.columns(row, block.col)) {
+                    *out = value;
                 }
                 padding.fill(0.0);
             }
@@ -86,7 +88,9 @@ mod tests {
             for num_cols in [1, 7, 8, 9, 15, 16, 17, 31, 32, 33, 48, 65] {
                 let packing = Packing { lanes, num_rows: 5, num_cols };
                 let mut packed = vec![f32::NAN; packing.len()];
-                packing.pack(&mut packed, |row, col| (row * 100 + col) as f32);
+                let values: Vec<f32> = (0..500).map(|i| i as f32).collect();
+                let first_of = |row: usize| row * 100;
+                packing.pack(&mut packed, &Rows { values: &values, first_of, col_stride: 1 });
                 let mut seen = vec![0; 5 * num_cols];
                 packing.unpack(&packed, |row, col, value| {
                     assert_eq!(value, (row * 100 + col) as f32);

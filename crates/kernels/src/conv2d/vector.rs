@@ -3,7 +3,7 @@
 
 use super::backward_weight;
 use super::grid::Grid;
-use super::multiply::{Multiply, WindowWeight};
+use super::multiply::{Multiply, Rows, WindowWeight};
 use super::packing::Packing;
 use super::tile::{Start, TileElement};
 use crate::{Conv2dProblem, Isa};
@@ -96,9 +96,12 @@ impl<E: VectorElement> Multiply for Vector<E> {
         &self,
         weight: &WindowWeight,
         packed: &mut [f32],
-        element: impl Fn(usize, usize) -> f32,
+        rows: &Rows<'_, impl Fn(usize) -> usize>,
     ) {
-        self.packing(weight).pack(packed, |row, col| E::from_f32(element(row, col)).to_f32());
+        self.packing(weight).pack(packed, rows);
+        if Self::as_operand(&[]).is_none() {
+            packed.iter_mut().for_each(|x| *x = E::from_f32(*x).to_f32());
+        }
     }
 
     fn run(

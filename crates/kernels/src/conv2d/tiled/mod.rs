@@ -8,7 +8,7 @@ mod transpose;
 mod walk;
 
 use super::grid::Grid;
-use super::multiply::{Multiply, WindowWeight};
+use super::multiply::{Multiply, Rows, WindowWeight};
 use super::tile::Start;
 use crate::{Conv2dProblem, Isa};
 use half::bf16;
@@ -46,9 +46,9 @@ impl Multiply for Tiled {
         &self,
         weight: &WindowWeight,
         packed: &mut [f32],
-        element: impl Fn(usize, usize) -> f32,
+        rows: &Rows<'_, impl Fn(usize) -> usize>,
     ) {
-        TilePacking(*weight).pack(bytemuck::cast_slice_mut(packed), element);
+        TilePacking(*weight).pack(bytemuck::cast_slice_mut(packed), rows);
     }
 
     fn run(

@@ -1,7 +1,7 @@
 //! Weights as B tiles.
 
 use super::block::{B_TILE, STEP, TILE};
-use crate::conv2d::multiply::WindowWeight;
+use crate::conv2d::multiply::{Rows, WindowWeight};
 use half::bf16;
 
 /// The layout `[col block][window row][step][k/2][col][k%2]`; rows of the window are filled up with
@@ -28,19 +28,20 @@ impl TilePacking {
         self.num_blocks() * self.block_len()
     }
 
-    /// Fills `packed` with `element(window_row · window_len + k, col)`.
-    pub(super) fn pack(&self, packed: &mut [bf16], element: impl Fn(usize, usize) -> f32) {
+    /// Fills `packed`.
+    pub(super) fn pack(&self, packed: &mut [bf16], from: &Rows<'_, impl Fn(usize) -> usize>) {
         assert_eq!(packed.len(), self.len());
         let WindowWeight { window_rows, window_len, num_cols } = self.0;
+        packed.fill(bf16::ZERO);
         for (tile_i, tile) in packed.chunks_exact_mut(B_TILE).enumerate() {
             let (step, row) = (tile_i % self.steps(), tile_i / self.steps() % window_rows);
             let first_col = tile_i / self.steps() / window_rows * TILE;
-            for (i, out) in tile.iter_mut().enumerate() {
-                let k = step * STEP + i / (2 * TILE) * 2 + i % 2;
-                let col = first_col + i / 2 % TILE;
-                let exists = k < window_len && col < num_cols;
-                let value = if exists { element(row * window_len + k, col) } else { 0.0 };
-                *out = bf16::from_f32(value);
+            for (i, k) in (step * STEP..window_len.min((step + 1) * STEP)).enumerate() {
+                let out = tile[i / 2 * 2 * TILE + i % 2..].iter_mut().step_by(2);
+                let columns = from.columns(row * window_len + k, first_col);
+                for (out, value) in out.zip(columns.take(TILE.min(num_cols - first_col))) {
+                    *out = bf16::from_f32(value);
+                }
             }
         }
     }
