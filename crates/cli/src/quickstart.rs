@@ -91,7 +91,7 @@ fn recipe(architecture: Architecture, dataset: &Dataset, args: &QuickstartArgs) 
         schedule: Schedule::OneCycle,
         length: Length::Steps(args.steps),
         eval_every: Some((args.steps / 10).max(1)),
-        // In so few steps the pictures hardly repeat.
+        // So few steps leave no time to learn changed pictures too.
         augment: Augment::None,
         ..Recipe::new(DATA, OpenOptions::default(), dataset, architecture)
     }

@@ -14,8 +14,8 @@
 //! checked where a problem is made ([`Conv2dProblem`]); a slice of the wrong length is a programming
 //! error and panics. Kernels don't start threads: whoever calls them cuts the work.
 //!
-//! This is the only crate with `unsafe`: intrinsics behind the tokens of `simd`, and the register
-//! tiles of [`conv2d`].
+//! This is the only crate with `unsafe`: intrinsics behind the tokens of `simd`, the register tiles of
+//! [`conv2d`], the instructions of AMX, and the cache lines behind [`Aligned`].
 #![allow(unsafe_code, reason = "intrinsics and register tiles on raw pointers")]
 
 pub mod add;

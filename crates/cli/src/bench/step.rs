@@ -1,29 +1,27 @@
-//! A step on random data, as one of PyTorch's would be: no input pipeline.
+//! A step on random data: what a training or an evaluation does, without its input pipeline.
 
 use std::time::Instant;
 
 use anyhow::Result;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use residua_engine::{Isa, Mode, Plan, PlanOptions, Sgd, cross_entropy, sgd_step};
+use residua_data::{OpenOptions, open};
+use residua_engine::{Mode, Plan, PlanOptions};
 use residua_graph::{Graph, Weights};
 use residua_resnet::{Architecture, InitOptions, init_weights};
+use residua_train::{Recipe, TrainStep};
 
 const NUM_WARM_UP: usize = 3;
-const SGD: Sgd = Sgd { lr: 0.1, momentum: 0.9, nesterov: false, weight_decay: 1e-4 };
+const LR: f32 = 0.1;
 
 pub(super) struct Step {
-    plan: Plan,
-    mode: Mode,
-    isa: Isa,
-    weights: Weights,
+    task: Task,
     input: Vec<f32>,
-    labels: Vec<u32>,
-    logits: Vec<f32>,
-    losses: Vec<f32>,
-    grad_logits: Vec<f32>,
-    grads: Vec<f32>,
-    velocity: Vec<f32>,
+}
+
+enum Task {
+    Train { step: Box<TrainStep>, labels: Vec<u32> },
+    Infer { plan: Plan, logits: Vec<f32> },
 }
 
 impl Step {
@@ -33,53 +31,65 @@ impl Step {
         options: &PlanOptions,
     ) -> Result<Self> {
         let mut rng = ChaCha8Rng::seed_from_u64(0);
-        let (batch, num_classes) = (options.batch_size, graph.shape(graph.output()).len());
+        let (batch, num_classes) = (options.batch_size, architecture.classes());
         let weights = init_weights(architecture, graph, &InitOptions::default());
-        let mut plan = Plan::new(graph, options)?;
-        if options.mode == Mode::Eval {
-            plan.load(&weights);
-        }
         let input_len = batch * graph.shape(graph.input()).len();
-        let trained = if options.mode == Mode::Train { weights.params.len() } else { 0 };
-        Ok(Self {
-            plan,
-            mode: options.mode,
-            isa: options.isa,
-            weights,
-            input: (0..input_len).map(|_| rng.random_range(-1.0..1.0)).collect(),
-            labels: (0..batch).map(|_| rng.random_range(0..num_classes as u32)).collect(),
-            logits: vec![0.0; batch * num_classes],
-            losses: vec![0.0; batch],
-            grad_logits: vec![0.0; batch * num_classes],
-            grads: vec![0.0; trained],
-            velocity: vec![0.0; trained],
-        })
+        let input = (0..input_len).map(|_| rng.random_range(-1.0..1.0)).collect();
+        let task = match options.mode {
+            Mode::Train => {
+                let labels = (0..batch).map(|_| rng.random_range(0..num_classes as u32)).collect();
+                let recipe = recipe(architecture, options)?;
+                let step = TrainStep::new(graph, weights, &recipe, options.isa)?;
+                Task::Train { step: Box::new(step), labels }
+            }
+            Mode::Eval => Task::infer(graph, &weights, options, num_classes)?,
+        };
+        Ok(Self { task, input })
     }
 
     /// Milliseconds of each of so many steps.
     pub(super) fn times(&mut self, num_steps: usize) -> Vec<f64> {
         (0..NUM_WARM_UP).for_each(|_| self.run());
-        let mut time = |_| {
+        let time = |_| {
             let start = Instant::now();
             self.run();
             start.elapsed().as_secs_f64() * 1e3
         };
-        (0..num_steps).map(&mut time).collect()
+        (0..num_steps).map(time).collect()
     }
 
     fn run(&mut self) {
-        match self.mode {
-            Mode::Train => self.train(),
-            Mode::Eval => self.plan.forward(&self.input, &mut self.logits),
+        match &mut self.task {
+            Task::Train { step, labels } => {
+                step.run(&self.input, labels, LR);
+            }
+            Task::Infer { plan, logits } => plan.forward(&self.input, logits),
         }
     }
+}
 
-    fn train(&mut self) {
-        self.plan.forward_train(&mut self.weights, &self.input, &mut self.logits);
-        let num_classes = self.logits.len() / self.labels.len();
-        let (losses, grad_logits) = (&mut self.losses, &mut self.grad_logits);
-        cross_entropy(&self.logits, &self.labels, num_classes, 0.0, losses, grad_logits);
-        self.plan.backward(&self.weights, &self.grad_logits, &mut self.grads);
-        sgd_step(self.isa, &SGD, &mut self.weights.params, &self.grads, &mut self.velocity);
+impl Task {
+    fn infer(
+        graph: &Graph,
+        weights: &Weights,
+        options: &PlanOptions,
+        num_classes: usize,
+    ) -> Result<Self> {
+        let mut plan = Plan::new(graph, options)?;
+        plan.load(weights);
+        Ok(Self::Infer { plan, logits: vec![0.0; options.batch_size * num_classes] })
     }
+}
+
+/// SGD with momentum and weight decay; nothing is read from the dataset but defaults.
+fn recipe(architecture: &Architecture, options: &PlanOptions) -> Result<Recipe> {
+    const DATA: &str = "synthetic:spirals?train=4&dev=0&test=0";
+    let open_options = OpenOptions::default();
+    let dataset = open(DATA, &open_options)?;
+    Ok(Recipe {
+        batch_size: options.batch_size,
+        precision: options.precision,
+        weight_decay: 1e-4,
+        ..Recipe::new(DATA, open_options, &dataset, architecture.clone())
+    })
 }
