@@ -48,7 +48,7 @@ fn draw_picture(outlines: &[Outline], class: usize, mut rng: ChaCha8Rng, pixels:
     for _ in 0..rng.random_range(0..2) {
         paint_clutter(&mut canvas, rng);
     }
-    let amplitude = rng.random_range(0.0..0.09);
+    let amplitude = rng.random_range(0.0..0.12);
     for (pixel, colour) in pixels.as_chunks_mut().0.iter_mut().zip(canvas.0.as_flattened()) {
         *pixel = colour.map(|c| ((c + amplitude * noise(rng)) * 255.0).round() as u8);
     }
@@ -109,7 +109,7 @@ fn paint_clutter(canvas: &mut Canvas, rng: &mut ChaCha8Rng) {
 }
 
 fn paint_shape(canvas: &mut Canvas, outline: &Outline, ground: Colour, rng: &mut ChaCha8Rng) {
-    let radius = rng.random_range(9.0..14.0_f32);
+    let radius = rng.random_range(8.0..14.0_f32);
     let squash = rng.random_range(0.8..1.0_f32);
     let softness = rng.random_range(1.0..2.2);
     let margin = 0.85 * radius;
@@ -178,7 +178,7 @@ fn contrasting(ground: Colour, rng: &mut ChaCha8Rng) -> Colour {
     loop {
         let colour: Colour = rng.random();
         let squares: f32 = colour.iter().zip(ground).map(|(a, b)| (a - b) * (a - b)).sum();
-        if squares > 0.6 * 0.6 {
+        if squares > 0.45 * 0.45 {
             return colour;
         }
     }
