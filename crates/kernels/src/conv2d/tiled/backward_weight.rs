@@ -1,94 +1,133 @@
-//! Gradient of the weight: `k` runs over positions, so the input is wanted with channels as rows, and
-//! the output gradient in pairs of positions.
+//! Gradient of the weight: `k` runs over positions, so the output gradient is wanted with channels
+//! as rows, and the input in pairs of positions.
 //!
 //! The input is padded and, with a stride, split into phases; its positions are then counted through
 //! all rows and samples. A tap of the kernel is an offset in these, the output pixel at row `y` and
-//! column `x` is position `y · pitch + x`, and positions that are no output pixel meet zeros.
+//! column `x` is position `y · pitch + x`, and positions that are no output pixel meet zeros. An
+//! offset of whole pairs leaves rows of B where they are, at the start of a cache line; for odd
+//! offsets there is a second copy that is paired the other way.
 
-use super::block::{Acc, BlockCall, STEP, TILE, block, max_row_tiles};
-use super::interleave::put_row;
+use super::block::{B_TILE, STEP, TILE};
+use super::grad_block::{GradCall, grad_block, max_cols};
+use super::interleave::{PAIR, interleave};
 use super::transpose::transpose;
 use crate::amx::Amx;
 use crate::conv2d::direct::input_padding;
 use crate::conv2d::grid::split;
 use crate::conv2d::padding::Padding;
 use crate::{Conv2dProblem, scratch};
+use bytemuck::Zeroable;
 use half::bf16;
+use std::ops::Range;
 
 /// Elements of working memory aimed at: with the gradient they should stay in the second-level cache.
 const WORKING_LEN: usize = 3 << 17;
 /// Positions of a 1×1 convolution that are taken as one sample.
 const PIECE: usize = 512;
+/// A gradient up to this size is read and written for every few steps, whose operands then stay in
+/// the first-level cache.
+const SMALL_GRAD: usize = 1 << 16;
+/// Those few steps: 40 KiB of two rows of tiles and two copies of a column.
+const FEW_STEPS: usize = 10;
 
 /// Positions, phases and taps.
 #[derive(Debug)]
 struct Layout<'a> {
     p: &'a Conv2dProblem,
-    padding: Padding,
-    /// Positions from one row of a phase to the next, and of one sample.
+    /// Positions from one row of a phase to the next, and rows of a sample.
     pitch: usize,
-    sample_len: usize,
+    num_rows: usize,
     /// Samples that are taken together, and steps over their positions.
     few: usize,
     steps: usize,
-    /// Elements of a channel's row.
-    row_len: usize,
+    /// Pairs of a tile of channels, with those that a tap reaches after the last step.
+    num_pairs: usize,
+    /// Pairings: one if all taps are at even offsets.
+    copies: usize,
     ic_tiles: usize,
     oc_tiles: usize,
 }
 
 impl<'a> Layout<'a> {
     fn new(p: &'a Conv2dProblem) -> Self {
-        let padding = input_padding(p);
-        let pitch = padding.padded_w.div_ceil(p.sw);
-        let sample_len = padding.padded_h.div_ceil(p.sh) * pitch;
+        let Padding { padded_h, padded_w, .. } = input_padding(p);
+        let pitch = positions(p.iw, padded_w, p.pw, p.sw);
+        let num_rows = positions(p.ih, padded_h, p.ph, p.sh);
         let (ic_tiles, oc_tiles) = (p.ic.div_ceil(TILE), p.oc.div_ceil(TILE));
         let phases = p.sh.min(p.kh) * p.sw.min(p.kw);
-        let sample_memory = padding.len() + sample_len * TILE * (phases * ic_tiles + oc_tiles);
-        let few = (WORKING_LEN / sample_memory).clamp(1, p.n.max(1));
-        let steps = (few * sample_len).div_ceil(STEP);
         let last_offset = (p.kh - 1) / p.sh * pitch + (p.kw - 1) / p.sw;
-        // The last row of a phase is written in whole steps.
-        let row_len = (steps + 1) * STEP + last_offset.next_multiple_of(STEP);
-        Self { p, padding, pitch, sample_len, few, steps, row_len, ic_tiles, oc_tiles }
+        let copies = if last_offset == 0 { 1 } else { 2 };
+        let tiles = phases * copies * ic_tiles + oc_tiles;
+        let sample_memory = num_rows * pitch * (p.ic.max(p.oc) + tiles * TILE);
+        let few = (WORKING_LEN / sample_memory).clamp(1, p.n.max(1));
+        let steps = (few * num_rows * pitch).div_ceil(STEP);
+        let num_pairs = steps * STEP / 2 + last_offset / 2 + 1;
+        Self { p, pitch, num_rows, few, steps, num_pairs, copies, ic_tiles, oc_tiles }
+    }
+
+    /// Positions of a sample.
+    fn sample_len(&self) -> usize {
+        self.num_rows * self.pitch
     }
 
     fn num_phases(&self) -> usize {
         self.p.sh.min(self.p.kh) * self.p.sw.min(self.p.kw)
     }
 
-    /// Elements of all channels of a phase.
-    fn phase_len(&self) -> usize {
-        self.ic_tiles * TILE * self.row_len
+    /// The output gradient of a few samples with zeros between its rows.
+    fn spread(&self) -> Padding {
+        let p = self.p;
+        Padding {
+            c: p.oc,
+            h: p.oh(),
+            w: p.ow(),
+            padded_h: self.num_rows,
+            padded_w: self.pitch,
+            top: 0,
+            left: 0,
+        }
     }
 
-    /// Elements of the output gradient in pairs.
+    /// Elements of a few samples of a phase or of the output gradient, in whole cache lines.
+    fn line_len(&self) -> usize {
+        (self.few * self.sample_len() * self.p.ic.max(self.p.oc)).next_multiple_of(STEP)
+    }
+
+    /// Elements of all channels of a phase in pairs, in one copy.
     fn pairs_len(&self) -> usize {
-        self.steps * STEP * self.oc_tiles * TILE
+        self.ic_tiles * self.num_pairs * PAIR
     }
 
-    /// Elements of padded samples, in whole cache lines.
-    fn padded_len(&self) -> usize {
-        (self.few * self.padding.len()).next_multiple_of(STEP)
+    /// Elements of the output gradient in tiles of rows.
+    fn rows_len(&self) -> usize {
+        self.oc_tiles * self.steps * B_TILE
     }
 
     fn scratch_len(&self) -> usize {
-        self.padded_len() + self.num_phases() * self.phase_len() + self.pairs_len()
+        self.line_len() + self.num_phases() * self.copies * self.pairs_len() + self.rows_len()
     }
 
-    /// Tiles of rows: a tile of channels for each tap.
-    fn row_tiles(&self) -> usize {
-        self.p.kh * self.p.kw * self.ic_tiles
+    /// Columns of tiles: the taps of each tile of input channels.
+    fn num_cols(&self) -> usize {
+        self.ic_tiles * self.p.kh * self.p.kw
     }
 
-    /// Where the first A tile of a tile of rows starts among the phases.
-    fn first_of(&self, row_tile: usize) -> usize {
-        let (tap, ic_tile) = (row_tile / self.ic_tiles, row_tile % self.ic_tiles);
+    /// Where the first B tile of a column starts among the pairs.
+    fn first_of(&self, col: usize) -> usize {
+        let taps = self.p.kh * self.p.kw;
+        let (ic_tile, tap) = (col / taps, col % taps);
         let (row, col) = (tap / self.p.kw, tap % self.p.kw);
         let phase = row % self.p.sh * self.p.sw.min(self.p.kw) + col % self.p.sw;
         let offset = row / self.p.sh * self.pitch + col / self.p.sw;
-        phase * self.phase_len() + ic_tile * TILE * self.row_len + offset
+        (phase * self.copies + offset % 2) * self.pairs_len()
+            + (ic_tile * self.num_pairs + offset / 2) * PAIR
     }
+}
+
+/// Positions of one padded axis. Without a stride the zeros after one row are those before the next.
+fn positions(size: usize, padded: usize, before: usize, stride: usize) -> usize {
+    let after = padded.saturating_sub(before + size);
+    if stride == 1 { padded - before.min(after) } else { padded.div_ceil(stride) }
 }
 
 /// A 1×1 convolution over a line of pixels is cut into pieces.
@@ -101,7 +140,7 @@ pub(super) fn scratch_len(p: &Conv2dProblem) -> usize {
     scratch::len_of::<bf16>(Layout::new(&piece(p)).scratch_len())
 }
 
-/// Tiles `[oc tile][tap][ic tile][ic][oc]`.
+/// Tiles `[oc tile][ic tile][tap][oc][ic]`.
 pub(super) fn packed_len(p: &Conv2dProblem) -> usize {
     p.kh * p.kw * p.ic.div_ceil(TILE) * p.oc.div_ceil(TILE) * TILE * TILE
 }
@@ -115,11 +154,11 @@ pub(super) fn unpack(
     assert_eq!(packed_grad.len(), packed_len(p));
     let (ic_tiles, taps) = (p.ic.div_ceil(TILE), p.kh * p.kw);
     for (i, tile) in packed_grad.chunks_exact(TILE * TILE).enumerate() {
-        let (ic_tile, tap, oc_tile) = (i % ic_tiles, i / ic_tiles % taps, i / ic_tiles / taps);
-        for (row, values) in tile.chunks_exact(TILE).take(p.ic - ic_tile * TILE).enumerate() {
-            for (col, value) in values.iter().take(p.oc - oc_tile * TILE).enumerate() {
-                let ic_i = ic_tile * TILE + row;
-                element(tap * p.ic + ic_i, oc_tile * TILE + col, *value);
+        let (tap, ic_tile, oc_tile) = (i % taps, i / taps % ic_tiles, i / taps / ic_tiles);
+        for (row, values) in tile.chunks_exact(TILE).take(p.oc - oc_tile * TILE).enumerate() {
+            for (col, value) in values.iter().take(p.ic - ic_tile * TILE).enumerate() {
+                let ic_i = ic_tile * TILE + col;
+                element(tap * p.ic + ic_i, oc_tile * TILE + row, *value);
             }
         }
     }
@@ -140,93 +179,126 @@ pub(super) fn run(
     let inputs = input.chunks(layout.few * input_len);
     let amx = Amx::start();
     scratch::with_operands(layout.scratch_len(), |memory| {
-        let (padded, memory) = memory.split_at_mut(layout.padded_len());
-        let (rows, pairs) = memory.split_at_mut(layout.num_phases() * layout.phase_len());
+        let (line, memory) = memory.split_at_mut(layout.line_len());
+        let (rows, pairs) = memory.split_at_mut(layout.rows_len());
         for (input, grad_output) in inputs.zip(grad_output.chunks(layout.few * output_len)) {
-            fill_rows(&layout, input, padded, rows);
-            fill_pairs(&layout, grad_output, pairs);
-            multiply(&amx, &layout, rows, pairs, packed_grad);
+            let num_steps = fill_rows(&layout, grad_output, line, rows);
+            fill_pairs(&layout, input, line, pairs);
+            multiply(&amx, &layout, num_steps, rows, pairs, packed_grad);
         }
     });
 }
 
-/// Pads some samples and turns each phase.
-fn fill_rows(layout: &Layout<'_>, input: &[bf16], padded: &mut [bf16], rows: &mut [bf16]) {
-    let Layout { p, padding, row_len, pitch, .. } = *layout;
-    let input: &[bf16] = match padding.is_none() {
-        true => input,
-        false => padding.pad(input, padded),
-    };
-    let num_pixels = input.len() / p.ic;
-    if (p.sh, p.sw) == (1, 1) {
-        transpose(input, p.ic, num_pixels, p.ic, rows, row_len);
-        let written = num_pixels.next_multiple_of(STEP);
-        rows.chunks_exact_mut(row_len).for_each(|row| row[written..].fill(bf16::ZERO));
-        return;
-    }
-    rows.fill(bf16::ZERO);
-    let phases = rows.chunks_exact_mut(layout.phase_len()).enumerate();
-    for (phase, rows) in phases {
-        let num_cols = p.sw.min(p.kw);
-        let (first_row, first_col) = (phase / num_cols, phase % num_cols);
-        for (i, row) in input.chunks_exact(padding.padded_w * p.ic).enumerate() {
-            let (sample, y) = (i / padding.padded_h, i % padding.padded_h);
-            if y % p.sh == first_row && first_col < padding.padded_w {
-                let len = (padding.padded_w - first_col).div_ceil(p.sw);
-                let position = sample * layout.sample_len + y / p.sh * pitch;
-                let from = &row[first_col * p.ic..];
-                transpose(from, p.sw * p.ic, len, p.ic, &mut rows[position..], row_len);
-            }
-        }
+/// Spreads the output gradient over the positions and turns it; returns the steps it takes.
+fn fill_rows(
+    layout: &Layout<'_>,
+    grad_output: &[bf16],
+    line: &mut [bf16],
+    rows: &mut [bf16],
+) -> usize {
+    let spread = layout.spread();
+    let line = if spread.is_none() { grad_output } else { spread.pad(grad_output, line) };
+    let num_steps = (line.len() / layout.p.oc).div_ceil(STEP);
+    transpose(line, layout.p.oc, &mut rows[..layout.oc_tiles * num_steps * B_TILE]);
+    num_steps
+}
+
+/// Pads some samples and pairs the positions of each phase.
+fn fill_pairs(layout: &Layout<'_>, input: &[bf16], line: &mut [bf16], pairs: &mut [bf16]) {
+    let p = layout.p;
+    let in_place = (p.sh, p.sw) == (1, 1) && input_padding(p).is_none();
+    let phases = pairs.chunks_exact_mut(layout.copies * layout.pairs_len());
+    for (phase, pairs) in phases.enumerate() {
+        let (even, odd) = pairs.split_at_mut(layout.pairs_len());
+        let line = if in_place { input } else { fill_line(layout, phase, input, line) };
+        interleave(line, p.ic, even, odd);
     }
 }
 
-/// Spreads the output gradient over the positions.
-fn fill_pairs(layout: &Layout<'_>, grad_output: &[bf16], pairs: &mut [bf16]) {
+/// The positions of a phase of some samples.
+fn fill_line<'a>(
+    layout: &Layout<'_>,
+    phase: usize,
+    input: &[bf16],
+    line: &'a mut [bf16],
+) -> &'a [bf16] {
     let p = layout.p;
-    pairs.fill(bf16::ZERO);
-    for (i, row) in grad_output.chunks_exact(p.ow() * p.oc).enumerate() {
-        let (sample, y) = (i / p.oh(), i % p.oh());
-        put_row(row, p.oc, sample * layout.sample_len + y * layout.pitch, pairs);
+    let phases_w = p.sw.min(p.kw);
+    let (first_row, first_col) = (phase / phases_w, phase % phases_w);
+    let cols = inside(p.iw, layout.pitch, first_col, p.pw, p.sw);
+    let rows = inside(p.ih, layout.num_rows, first_row, p.ph, p.sh);
+    let samples = input.chunks_exact(p.ih * p.iw * p.ic);
+    let line = &mut line[..samples.len() * layout.sample_len() * p.ic];
+    let row_len = layout.pitch * p.ic;
+    for (sample, line) in samples.zip(line.chunks_exact_mut(layout.sample_len() * p.ic)) {
+        for (y, out) in line.chunks_exact_mut(row_len).enumerate() {
+            if !rows.contains(&y) || cols.is_empty() {
+                out.fill(bf16::zeroed());
+                continue;
+            }
+            let (y, x) = (y * p.sh + first_row - p.ph, cols.start * p.sw + first_col - p.pw);
+            let from = &sample[(y * p.iw + x) * p.ic..(y + 1) * p.iw * p.ic];
+            let (start, end) = (cols.start * p.ic, cols.end * p.ic);
+            out[..start].fill(bf16::zeroed());
+            out[end..].fill(bf16::zeroed());
+            let out = &mut out[start..end];
+            if p.sw == 1 {
+                out.copy_from_slice(&from[..end - start]);
+            } else {
+                let pixels = from.chunks(p.sw * p.ic);
+                for (from, out) in pixels.zip(out.chunks_exact_mut(p.ic)) {
+                    out.copy_from_slice(&from[..p.ic]);
+                }
+            }
+        }
     }
+    line
+}
+
+/// The positions `i < len` with `i · stride + first − before` in `0..size`.
+fn inside(size: usize, len: usize, first: usize, before: usize, stride: usize) -> Range<usize> {
+    let start = before.saturating_sub(first).div_ceil(stride).min(len);
+    let end = (size + before).saturating_sub(first).div_ceil(stride).min(len);
+    start..end.max(start)
 }
 
 fn multiply(
     amx: &Amx,
     layout: &Layout<'_>,
+    num_steps: usize,
     rows: &[bf16],
     pairs: &[bf16],
     packed_grad: &mut [f32],
 ) {
-    let num_row_tiles = layout.row_tiles();
-    let mut acc = Acc::new();
-    for first_col in (0..layout.oc_tiles).step_by(2) {
-        let col_tiles = (layout.oc_tiles - first_col).min(2);
-        for (first, row_tiles) in split(num_row_tiles, max_row_tiles(col_tiles)) {
-            let mut call = BlockCall {
-                x: [rows.as_ptr(); 4],
-                steps: layout.steps,
-                run_stride: 0,
-                w_col_stride: 64,
-                runs: 1,
-                x_stride: 2 * layout.row_len,
-                w: pairs[first_col * 2 * TILE..].as_ptr(),
-                w_stride: 4 * layout.oc_tiles * TILE,
-                w_step: 4 * layout.oc_tiles * TILE * TILE,
-            };
-            for (m, x) in call.x[..row_tiles].iter_mut().enumerate() {
-                *x = rows[layout.first_of(first + m)..].as_ptr();
-            }
-            // SAFETY: rows hold `steps` steps after the largest offset of a tap, and whole tiles of
-            // channels; the pairs hold as many steps, and whole tiles of channels too.
-            unsafe { block(row_tiles, col_tiles)(amx, &call, &mut acc) }
-            for (i, sums) in acc.0.chunks_exact(TILE * TILE).take(row_tiles * col_tiles).enumerate()
-            {
-                let (row_tile, col_tile) = (first + i / col_tiles, first_col + i % col_tiles);
-                let tile = (col_tile * num_row_tiles + row_tile) * TILE * TILE;
-                for (grad, sum) in packed_grad[tile..][..TILE * TILE].iter_mut().zip(sums) {
-                    *grad += sum;
+    let num_cols = layout.num_cols();
+    assert_eq!(packed_grad.len(), layout.oc_tiles * num_cols * TILE * TILE);
+    let at_once = if packed_grad.len() <= SMALL_GRAD { FEW_STEPS } else { num_steps };
+    for first_step in (0..num_steps).step_by(at_once.max(1)) {
+        let steps = (num_steps - first_step).min(at_once);
+        for first_row in (0..layout.oc_tiles).step_by(2) {
+            let num_rows = (layout.oc_tiles - first_row).min(2);
+            for (first_col, block_cols) in split(num_cols, max_cols(num_rows)) {
+                let mut call = GradCall {
+                    a: [rows.as_ptr(); 2],
+                    b: [pairs.as_ptr(); 5],
+                    c: [packed_grad.as_mut_ptr(); 5],
+                    steps,
+                };
+                for (i, a) in call.a[..num_rows].iter_mut().enumerate() {
+                    let tile = (first_row + i) * num_steps + first_step;
+                    *a = rows[tile * B_TILE..][..steps * B_TILE].as_ptr();
                 }
+                for (i, b) in call.b[..block_cols].iter_mut().enumerate() {
+                    let first = layout.first_of(first_col + i) + first_step * B_TILE;
+                    *b = pairs[first..][..steps * B_TILE].as_ptr();
+                }
+                for (i, c) in call.c[..num_rows * block_cols].iter_mut().enumerate() {
+                    let (row, col) = (first_row + i / block_cols, first_col + i % block_cols);
+                    let tile = (row * num_cols + col) * TILE * TILE;
+                    *c = packed_grad[tile..][..TILE * TILE].as_mut_ptr();
+                }
+                // SAFETY: all tiles lie in the slices that the pointers are taken of.
+                unsafe { grad_block(num_rows, block_cols)(amx, &call) }
             }
         }
     }

@@ -1,62 +1,91 @@
-//! Pairs of positions: what backward weight's B tiles are made of.
+//! Pairs of positions: what the gradient of the weight's B tiles are made of.
 
 use super::block::TILE;
 use half::bf16;
 use std::arch::x86_64::*;
 
-/// Puts the pixels of a row, `num_channels` each, at the positions from `first` on of
-/// `out[position/2][channel][position%2]`, which has whole tiles of channels and holds zeros there.
+/// Elements of a pair of 16 channels.
+pub(super) const PAIR: usize = 2 * TILE;
+
+/// Writes `[channel tile][pair][channel][2]`: the pair `i` of `even` is the positions `2i` and
+/// `2i + 1` of `line`, that of `odd`, if it is not empty, `2i + 1` and `2i + 2`. Channels and
+/// positions that don't exist are zeros.
 ///
 /// # Panics
-/// The slices are too short.
-pub(super) fn put_row(row: &[bf16], num_channels: usize, first: usize, out: &mut [bf16]) {
-    let pair_len = 2 * num_channels.next_multiple_of(TILE);
-    let num_pixels = row.len() / num_channels;
-    assert!(out.len() >= (first + num_pixels).div_ceil(2) * pair_len);
+/// `even` is not of whole pairs of all tiles, or `odd` neither as long nor empty.
+pub(super) fn interleave(
+    line: &[bf16],
+    num_channels: usize,
+    even: &mut [bf16],
+    odd: &mut [bf16],
+) {
+    let tiles = num_channels.div_ceil(TILE);
+    assert!(even.len().is_multiple_of(tiles * PAIR) && line.len().is_multiple_of(num_channels));
+    assert!(odd.is_empty() || odd.len() == even.len());
     assert!(crate::Isa::Amx.is_supported());
-    // SAFETY: the machine has AVX-512 wherever it has AMX.
-    unsafe { put_pixels(row, num_channels, first, out, pair_len) }
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-fn put_pixels(row: &[bf16], num_channels: usize, first: usize, out: &mut [bf16], pair_len: usize) {
-    let mut pixels = row.chunks_exact(num_channels);
-    let mut pair = first / 2;
-    if first % 2 == 1
-        && let Some(right) = pixels.next()
-    {
-        add_pair(None, Some(right), &mut out[pair * pair_len..][..pair_len]);
-        pair += 1;
-    }
-    while let Some(left) = pixels.next() {
-        add_pair(Some(left), pixels.next(), &mut out[pair * pair_len..][..pair_len]);
-        pair += 1;
-    }
-}
-
-/// Adds two pixels to a pair of which their halves are zero.
-#[inline]
-#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-fn add_pair(left: Option<&[bf16]>, right: Option<&[bf16]>, out: &mut [bf16]) {
-    for (block, out) in out.chunks_exact_mut(2 * TILE).enumerate() {
-        let load = |pixel: Option<&[bf16]>| match pixel {
-            Some(pixel) => {
-                let pixel = &pixel[block * TILE..];
-                let mask = ((1u32 << pixel.len().min(TILE)) - 1) as __mmask16;
-                // SAFETY: the mask has no more bits than there are channels.
-                let pixel = unsafe { _mm256_maskz_loadu_epi16(mask, pixel.as_ptr().cast()) };
-                _mm512_cvtepu16_epi32(pixel)
-            }
-            None => _mm512_setzero_si512(),
-        };
-        let pair = _mm512_or_si512(load(left), _mm512_slli_epi32::<16>(load(right)));
-        // SAFETY: `out` has 64 bytes.
+    let tile_len = even.len() / tiles;
+    for (tile, even) in even.chunks_exact_mut(tile_len).enumerate() {
+        let first = tile * TILE;
+        let channels = (num_channels - first).min(TILE);
+        let line = Line { elements: line, num_channels, first, mask: ((1u32 << channels) - 1) as u16 };
+        // SAFETY: the machine has AVX-512 wherever it has AMX.
         unsafe {
-            let out: *mut __m512i = out.as_mut_ptr().cast();
-            let before = _mm512_loadu_si512(out);
-            _mm512_storeu_si512(out, _mm512_or_si512(before, pair));
+            if odd.is_empty() {
+                line.pairs(even, &mut []);
+            } else {
+                line.pairs(even, &mut odd[tile * tile_len..][..tile_len]);
+            }
         }
     }
+}
+
+/// Up to 16 channels of consecutive positions.
+struct Line<'a> {
+    elements: &'a [bf16],
+    num_channels: usize,
+    /// The first channel, and which of 16 there are.
+    first: usize,
+    mask: __mmask16,
+}
+
+impl Line<'_> {
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    fn pairs(&self, even: &mut [bf16], odd: &mut [bf16]) {
+        let num_positions = self.elements.len() / self.num_channels;
+        let mut left = self.position(0, num_positions);
+        for i in 0..even.len() / PAIR {
+            let middle = self.position(2 * i + 1, num_positions);
+            put(left, middle, &mut even[i * PAIR..][..PAIR]);
+            if !odd.is_empty() {
+                left = self.position(2 * i + 2, num_positions);
+                put(middle, left, &mut odd[i * PAIR..][..PAIR]);
+            } else {
+                left = self.position(2 * i + 2, num_positions);
+            }
+        }
+    }
+
+    /// The channels of a position, or zeros after the last one.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+    fn position(&self, i: usize, num_positions: usize) -> __m256i {
+        if i >= num_positions {
+            return _mm256_setzero_si256();
+        }
+        let at = i * self.num_channels + self.first;
+        // SAFETY: the position exists, and so do the channels in the mask.
+        unsafe { _mm256_maskz_loadu_epi16(self.mask, self.elements.as_ptr().add(at).cast()) }
+    }
+}
+
+#[inline]
+#[target_feature(enable = "avx512f,avx512bw,avx512vl")]
+fn put(left: __m256i, right: __m256i, out: &mut [bf16]) {
+    assert_eq!(out.len(), PAIR);
+    let right = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(right));
+    let pair = _mm512_or_si512(_mm512_cvtepu16_epi32(left), right);
+    // SAFETY: `out` has 64 bytes.
+    unsafe { _mm512_storeu_si512(out.as_mut_ptr().cast(), pair) }
 }
 
 #[cfg(test)]
@@ -64,29 +93,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_meet_in_pairs() {
+    fn positions_meet_in_pairs() {
         if !crate::Isa::Amx.is_supported() {
             return;
         }
-        for channels in [1, 16, 19, 32] {
-            let pair_len = 2 * usize::next_multiple_of(channels, TILE);
-            let mut out = vec![bf16::ZERO; 8 * pair_len];
-            // Positions 1 to 4, then 5 to 9, with nothing at 0 and from 10 on.
-            let pixels = |first: usize, len: usize| -> Vec<bf16> {
-                (first * channels..(first + len) * channels)
-                    .map(|i| bf16::from_bits(i as u16 + 1))
-                    .collect()
-            };
-            put_row(&pixels(1, 4), channels, 1, &mut out);
-            put_row(&pixels(5, 5), channels, 5, &mut out);
-            for position in 0..16 {
-                for c in 0..pair_len / 2 {
-                    let got = out[position / 2 * pair_len + 2 * c + position % 2].to_bits();
-                    let there = (1..10).contains(&position) && c < channels;
+        for (channels, len) in [(1, 5), (16, 8), (19, 7), (32, 9), (48, 1), (16, 40)] {
+            let line: Vec<bf16> =
+                (0..len * channels).map(|i| bf16::from_bits(i as u16 + 1)).collect();
+            let (tiles, num_pairs) = (usize::div_ceil(channels, TILE), 12);
+            let mut even = vec![bf16::NAN; tiles * num_pairs * PAIR];
+            let mut odd = even.clone();
+            interleave(&line, channels, &mut even, &mut odd);
+            for (shift, pairs) in [(0, &even), (1, &odd)] {
+                for (i, value) in pairs.iter().enumerate() {
+                    let (tile, pair) = (i / PAIR / num_pairs, i / PAIR % num_pairs);
+                    let c = tile * TILE + i % PAIR / 2;
+                    let position = 2 * pair + i % 2 + shift;
+                    let there = c < channels && position < len;
                     let want = if there { position * channels + c + 1 } else { 0 };
-                    assert_eq!(usize::from(got), want, "position {position}, channel {c}");
+                    assert_eq!(usize::from(value.to_bits()), want, "{channels} channels, {i}");
                 }
             }
+            interleave(&line, channels, &mut odd, &mut []);
+            assert!(even.iter().zip(&odd).all(|(a, b)| a.to_bits() == b.to_bits()));
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod backward_weight;
 mod block;
+mod grad_block;
 mod interleave;
 mod packing;
 mod transpose;

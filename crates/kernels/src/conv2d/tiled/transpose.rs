@@ -1,44 +1,36 @@
 //! Channels as rows: what backward weight's A tiles are made of.
 
-use super::block::TILE;
+use super::block::{STEP, TILE};
 use half::bf16;
 use std::arch::x86_64::*;
 
 /// Positions that are turned at once.
-const POSITIONS: usize = 32;
+const POSITIONS: usize = STEP;
 
-/// Writes `out[c · out_stride + i] = x[i · x_stride + c]` for all `i < len` and `c < num_channels`,
-/// and zeros up to whole tiles of channels and whole 32 positions.
+/// Writes `[channel tile][position / 32][channel][position % 32]` of the pixels in `line`. Channels
+/// and positions that don't exist are zeros.
 ///
 /// # Panics
-/// The slices are too short.
-pub(super) fn transpose(
-    x: &[bf16],
-    x_stride: usize,
-    len: usize,
-    num_channels: usize,
-    out: &mut [bf16],
-    out_stride: usize,
-) {
-    if len == 0 {
-        return;
-    }
-    assert!(x.len() >= (len - 1) * x_stride + num_channels);
-    let rows = num_channels.next_multiple_of(TILE);
-    assert!(out.len() >= (rows - 1) * out_stride + len.next_multiple_of(POSITIONS));
+/// `out` doesn't have just as many tiles.
+pub(super) fn transpose(line: &[bf16], num_channels: usize, out: &mut [bf16]) {
+    let len = line.len() / num_channels;
+    let (tiles, steps) = (num_channels.div_ceil(TILE), len.div_ceil(POSITIONS));
+    assert_eq!(line.len(), len * num_channels);
+    assert_eq!(out.len(), tiles * steps * TILE * POSITIONS);
     assert!(crate::Isa::Amx.is_supported());
-    for first in (0..len).step_by(POSITIONS) {
-        for channel in (0..num_channels).step_by(TILE) {
-            // SAFETY: the machine has AVX-512 wherever it has AMX; the positions and channels that are
-            // read exist, and `out` has room for whole blocks, both as asserted above.
+    for step in 0..steps {
+        for tile in 0..tiles {
+            let (first, channel) = (step * POSITIONS, tile * TILE);
+            let out = &mut out[(tile * steps + step) * TILE * POSITIONS..][..TILE * POSITIONS];
+            // SAFETY: the machine has AVX-512 wherever it has AMX; the positions and channels that
+            // are read exist, and `out` is a whole tile.
             unsafe {
                 block(
-                    x.as_ptr().add(first * x_stride + channel),
-                    x_stride,
+                    line.as_ptr().add(first * num_channels + channel),
+                    num_channels,
                     (len - first).min(POSITIONS),
                     (num_channels - channel).min(TILE),
-                    out.as_mut_ptr().add(channel * out_stride + first),
-                    out_stride,
+                    out.as_mut_ptr(),
                 );
             }
         }
@@ -48,7 +40,7 @@ pub(super) fn transpose(
 /// Turns 32 positions of 16 channels, of which `num_positions` and `num_channels` exist.
 ///
 /// # Safety
-/// Those are readable; 16 rows of 32 elements are writable.
+/// Those are readable; 512 elements are writable.
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
 unsafe fn block(
     x: *const bf16,
@@ -56,7 +48,6 @@ unsafe fn block(
     num_positions: usize,
     num_channels: usize,
     out: *mut bf16,
-    out_stride: usize,
 ) {
     let mask = ((1u32 << num_channels) - 1) as __mmask16;
     let load = |i: usize| {
@@ -77,9 +68,9 @@ unsafe fn block(
         // SAFETY: rows c and c + 8 of the 16.
         unsafe {
             let row = _mm512_permutex2var_epi64(first, low, second);
-            _mm512_storeu_si512(out.add(c * out_stride).cast(), row);
+            _mm512_storeu_si512(out.add(c * POSITIONS).cast(), row);
             let row = _mm512_permutex2var_epi64(first, high, second);
-            _mm512_storeu_si512(out.add((c + 8) * out_stride).cast(), row);
+            _mm512_storeu_si512(out.add((c + 8) * POSITIONS).cast(), row);
         }
     }
 }
@@ -113,17 +104,17 @@ mod tests {
         }
         for (len, channels) in [(1_usize, 1_usize), (32, 16), (33, 17), (70, 48), (5, 31), (64, 3)]
         {
-            let (x_stride, out_stride) = (channels + 3, len.next_multiple_of(32) + 5);
-            let x: Vec<bf16> = (0..len * x_stride).map(|i| bf16::from_bits(i as u16)).collect();
-            let rows = channels.next_multiple_of(TILE);
-            let mut out = vec![bf16::NAN; rows * out_stride];
-            transpose(&x, x_stride, len, channels, &mut out, out_stride);
-            for row in 0..rows {
-                for i in 0..len.next_multiple_of(32) {
-                    let exists = row < channels && i < len;
-                    let want = if exists { x[i * x_stride + row].to_bits() } else { 0 };
-                    assert_eq!(out[row * out_stride + i].to_bits(), want, "{len} {channels}");
-                }
+            let line: Vec<bf16> = (0..len * channels).map(|i| bf16::from_bits(i as u16)).collect();
+            let (tiles, steps) = (channels.div_ceil(TILE), len.div_ceil(POSITIONS));
+            let mut out = vec![bf16::NAN; tiles * steps * TILE * POSITIONS];
+            transpose(&line, channels, &mut out);
+            for (i, value) in out.iter().enumerate() {
+                let (tile, step) = (i / POSITIONS / TILE / steps, i / POSITIONS / TILE % steps);
+                let channel = tile * TILE + i / POSITIONS % TILE;
+                let position = step * POSITIONS + i % POSITIONS;
+                let exists = channel < channels && position < len;
+                let want = if exists { line[position * channels + channel].to_bits() } else { 0 };
+                assert_eq!(value.to_bits(), want, "{len} {channels}");
             }
         }
     }

@@ -1,0 +1,118 @@
+//! The micro-kernel of gradients of weights: some 16×16 tiles of `C += Σ_k A[:, k] · B[k, :]`, bf16
+//! products summed in f32 registers.
+//!
+//! All tiles of A and B are 1 KiB without gaps, so that each row is a cache line. Floor: 16 cycles a
+//! product and 8 cycles a tile loaded from the first-level cache; 1×5 tiles of C take 48 cycles of
+//! loads against 80 of products, 2×2 tiles 32 against 64.
+
+use crate::amx::Amx;
+use half::bf16;
+use std::arch::asm;
+
+/// The most tiles of B beside one of A.
+const MAX_COLS: usize = 5;
+
+/// Operands of one block of tiles.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub(super) struct GradCall {
+    /// The first step's tile of each row of tiles: 16 rows of 32 consecutive `k`.
+    pub(super) a: [*const bf16; 2],
+    /// The first step's tile of each column of tiles: 16 rows of 16 pairs `[k/2][col][k%2]`.
+    pub(super) b: [*const bf16; MAX_COLS],
+    /// Tiles of C, rows first.
+    pub(super) c: [*mut f32; MAX_COLS],
+    /// Steps of 32 `k`; the tiles of a row or column lie one after another.
+    pub(super) steps: usize,
+}
+
+/// # Safety
+/// `steps` tiles can be read from each `a` and `b` that the block has, and a tile written to each
+/// `c`; `steps` is not 0.
+pub(super) type GradBlockFn = unsafe fn(&Amx, &GradCall);
+
+macro_rules! grad_block {
+    ($name:ident,
+     a: [$(($a:literal, $a_at:literal))*],
+     b: [$(($b:literal, $b_at:literal, [$(($product_c:literal, $product_a:literal))*]))*],
+     c: [$(($c:literal, $c_at:literal))*]) => {
+        /// # Safety
+        /// As [`GradBlockFn`].
+        unsafe fn $name(_amx: &Amx, call: &GradCall) {
+            // SAFETY: `Amx` proves that the tiles are configured; the caller promises the rest.
+            unsafe {
+                asm!(
+                    $(concat!("mov {p}, [{call} + ", $c_at, "]"),
+                      concat!("tileloadd tmm", $c, ", [{p} + {stride}*1]"),)*
+                    "xor {t:e}, {t:e}",
+                    "2:",
+                    $(concat!("mov {p}, [{call} + ", $a_at, "]"),
+                      "add {p}, {t}",
+                      concat!("tileloadd tmm", $a, ", [{p} + {stride}*1]"),)*
+                    $(concat!("mov {p}, [{call} + ", $b_at, "]"),
+                      "add {p}, {t}",
+                      concat!("tileloadd tmm", $b, ", [{p} + {stride}*1]"),
+                      $(concat!("tdpbf16ps tmm", $product_c, ", tmm", $product_a, ", tmm", $b),)*)*
+                    "add {t}, 1024",
+                    "dec {steps}",
+                    "jnz 2b",
+                    $(concat!("mov {p}, [{call} + ", $c_at, "]"),
+                      concat!("tilestored [{p} + {stride}*1], tmm", $c),)*
+                    call = in(reg) call,
+                    p = out(reg) _,
+                    t = out(reg) _,
+                    steps = inout(reg) call.steps => _,
+                    stride = in(reg) 64usize,
+                    out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
+                    out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
+                    options(nostack),
+                );
+            }
+        }
+    };
+}
+
+grad_block! { block_1x1, a: [(5, 0)], b: [(6, 16, [(0, 5)])], c: [(0, 56)] }
+grad_block! { block_1x2,
+    a: [(5, 0)],
+    b: [(6, 16, [(0, 5)]) (7, 24, [(1, 5)])],
+    c: [(0, 56) (1, 64)] }
+grad_block! { block_1x3,
+    a: [(5, 0)],
+    b: [(6, 16, [(0, 5)]) (7, 24, [(1, 5)]) (6, 32, [(2, 5)])],
+    c: [(0, 56) (1, 64) (2, 72)] }
+grad_block! { block_1x4,
+    a: [(5, 0)],
+    b: [(6, 16, [(0, 5)]) (7, 24, [(1, 5)]) (6, 32, [(2, 5)]) (7, 40, [(3, 5)])],
+    c: [(0, 56) (1, 64) (2, 72) (3, 80)] }
+grad_block! { block_1x5,
+    a: [(5, 0)],
+    b: [(6, 16, [(0, 5)]) (7, 24, [(1, 5)]) (6, 32, [(2, 5)]) (7, 40, [(3, 5)]) (6, 48, [(4, 5)])],
+    c: [(0, 56) (1, 64) (2, 72) (3, 80) (4, 88)] }
+grad_block! { block_2x1,
+    a: [(4, 0) (5, 8)],
+    b: [(6, 16, [(0, 4) (1, 5)])],
+    c: [(0, 56) (1, 64)] }
+grad_block! { block_2x2,
+    a: [(4, 0) (5, 8)],
+    b: [(6, 16, [(0, 4) (2, 5)]) (7, 24, [(1, 4) (3, 5)])],
+    c: [(0, 56) (1, 64) (2, 72) (3, 80)] }
+
+/// The most columns of tiles beside this many rows of them (1 or 2).
+pub(super) fn max_cols(rows: usize) -> usize {
+    if rows == 1 { MAX_COLS } else { 2 }
+}
+
+/// The micro-kernel for this many rows and columns of tiles.
+pub(super) fn grad_block(rows: usize, cols: usize) -> GradBlockFn {
+    match (rows, cols) {
+        (1, 1) => block_1x1,
+        (1, 2) => block_1x2,
+        (1, 3) => block_1x3,
+        (1, 4) => block_1x4,
+        (1, 5) => block_1x5,
+        (2, 1) => block_2x1,
+        (2, 2) => block_2x2,
+        _ => unreachable!("no block of {rows}x{cols} tiles"),
+    }
+}
