@@ -7,7 +7,9 @@ use std::time::Instant;
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     for descriptor in std::env::args().skip(1) {
         let p: Conv2dProblem = descriptor.parse()?;
-        measure::<f32>(&p);
+        if std::env::var("AMXONLY").is_err() {
+            measure::<f32>(&p);
+        }
         measure::<bf16>(&p);
     }
     Ok(())
@@ -22,7 +24,10 @@ fn data<E: conv2d::ConvElement>(len: usize) -> Aligned<E> {
 }
 
 fn measure<E: conv2d::ConvElement>(p: &Conv2dProblem) {
-    for kernel in conv2d::kernels::<E>().filter(|kernel| kernel.supports(p)) {
+    for kernel in conv2d::kernels::<E>().filter(|kernel| {
+        kernel.supports(p)
+            && (std::env::var("AMXONLY").is_err() || kernel.name().starts_with("amx"))
+    }) {
         let (input, mut output) = (data::<E>(p.input_len()), data::<E>(p.output_len()));
         let (weight, mut grad_input) = (data::<f32>(p.weight_len()), data::<E>(p.input_len()));
         let mut packed = Aligned::zeroed(kernel.packed_weight_len(p));

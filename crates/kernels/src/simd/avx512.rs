@@ -3,6 +3,18 @@ use crate::Isa;
 use half::bf16;
 use std::arch::x86_64::*;
 
+/// The places of the upper halves of 32-bit lanes, in order, in the lower half of a vector.
+// SAFETY: any bits are a vector.
+const UPPER_HALVES: __m512i = unsafe {
+    let mut places = [0u16; 32];
+    let mut i = 0;
+    while i < 16 {
+        places[i] = 2 * i as u16 + 1;
+        i += 1;
+    }
+    std::mem::transmute(places)
+};
+
 /// Proof that this machine has AVX-512 F, BW, DQ and VL.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Avx512(());
@@ -111,9 +123,11 @@ impl Simd for Avx512 {
             let half = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
             let rounded = _mm512_add_epi32(bits, half);
             let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x);
-            let quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x40_0000));
-            let bits = _mm512_mask_mov_epi32(rounded, nan, quiet);
-            let high = _mm512_cvtepi32_epi16(_mm512_srli_epi32::<16>(bits));
+            let quiet = _mm512_set1_epi32(0x40_0000);
+            let bits = _mm512_mask_or_epi32(rounded, nan, bits, quiet);
+            // The upper halves in one permutation: odd places of 16 bits.
+            let high = _mm512_permutexvar_epi16(UPPER_HALVES, bits);
+            let high = _mm512_castsi512_si256(high);
             _mm256_storeu_si256(ptr.cast(), high);
         }
     }

@@ -20,16 +20,11 @@ use bytemuck::Zeroable;
 use half::bf16;
 use std::ops::Range;
 
-/// Elements of working memory aimed at: with the gradient they should stay in the second-level cache.
-const WORKING_LEN: usize = 3 << 17;
+/// Elements of working memory aimed at: they should mostly stay in the second-level cache, and
+/// the more there are, the less often a gradient that doesn't is read and written.
+const WORKING_LEN: usize = 3 << 18;
 /// Positions of a 1×1 convolution that are taken as one sample.
 const PIECE: usize = 512;
-/// A gradient up to this size is read and written for every few steps, whose operands then stay in
-/// the first-level cache.
-const SMALL_GRAD: usize = 1 << 16;
-/// Those few steps: 40 KiB of two rows of tiles and two copies of a column.
-const FEW_STEPS: usize = 10;
-
 /// Positions, phases and taps.
 #[derive(Debug)]
 struct Layout<'a> {
@@ -272,34 +267,29 @@ fn multiply(
 ) {
     let num_cols = layout.num_cols();
     assert_eq!(packed_grad.len(), layout.oc_tiles * num_cols * TILE * TILE);
-    let at_once = if packed_grad.len() <= SMALL_GRAD { FEW_STEPS } else { num_steps };
-    for first_step in (0..num_steps).step_by(at_once.max(1)) {
-        let steps = (num_steps - first_step).min(at_once);
-        for first_row in (0..layout.oc_tiles).step_by(2) {
-            let num_rows = (layout.oc_tiles - first_row).min(2);
-            for (first_col, block_cols) in split(num_cols, max_cols(num_rows)) {
-                let mut call = GradCall {
-                    a: [rows.as_ptr(); 2],
-                    b: [pairs.as_ptr(); 5],
-                    c: [packed_grad.as_mut_ptr(); 5],
-                    steps,
-                };
-                for (i, a) in call.a[..num_rows].iter_mut().enumerate() {
-                    let tile = (first_row + i) * num_steps + first_step;
-                    *a = rows[tile * B_TILE..][..steps * B_TILE].as_ptr();
-                }
-                for (i, b) in call.b[..block_cols].iter_mut().enumerate() {
-                    let first = layout.first_of(first_col + i) + first_step * B_TILE;
-                    *b = pairs[first..][..steps * B_TILE].as_ptr();
-                }
-                for (i, c) in call.c[..num_rows * block_cols].iter_mut().enumerate() {
-                    let (row, col) = (first_row + i / block_cols, first_col + i % block_cols);
-                    let tile = (row * num_cols + col) * TILE * TILE;
-                    *c = packed_grad[tile..][..TILE * TILE].as_mut_ptr();
-                }
-                // SAFETY: all tiles lie in the slices that the pointers are taken of.
-                unsafe { grad_block(num_rows, block_cols)(amx, &call) }
+    for first_row in (0..layout.oc_tiles).step_by(2) {
+        let num_rows = (layout.oc_tiles - first_row).min(2);
+        for (first_col, block_cols) in split(num_cols, max_cols(num_rows)) {
+            let mut call = GradCall {
+                a: [rows.as_ptr(); 2],
+                b: [pairs.as_ptr(); 5],
+                c: [packed_grad.as_mut_ptr(); 5],
+                steps: num_steps,
+            };
+            for (i, a) in call.a[..num_rows].iter_mut().enumerate() {
+                let first = (first_row + i) * num_steps * B_TILE;
+                *a = rows[first..][..num_steps * B_TILE].as_ptr();
             }
+            for (i, b) in call.b[..block_cols].iter_mut().enumerate() {
+                *b = pairs[layout.first_of(first_col + i)..][..num_steps * B_TILE].as_ptr();
+            }
+            for (i, c) in call.c[..num_rows * block_cols].iter_mut().enumerate() {
+                let (row, col) = (first_row + i / block_cols, first_col + i % block_cols);
+                let tile = (row * num_cols + col) * TILE * TILE;
+                *c = packed_grad[tile..][..TILE * TILE].as_mut_ptr();
+            }
+            // SAFETY: all tiles lie in the slices that the pointers are taken of.
+            unsafe { grad_block(num_rows, block_cols)(amx, &call) }
         }
     }
 }

@@ -13,12 +13,7 @@ pub(super) const PAIR: usize = 2 * TILE;
 ///
 /// # Panics
 /// `even` is not of whole pairs of all tiles, or `odd` neither as long nor empty.
-pub(super) fn interleave(
-    line: &[bf16],
-    num_channels: usize,
-    even: &mut [bf16],
-    odd: &mut [bf16],
-) {
+pub(super) fn interleave(line: &[bf16], num_channels: usize, even: &mut [bf16], odd: &mut [bf16]) {
     let tiles = num_channels.div_ceil(TILE);
     assert!(even.len().is_multiple_of(tiles * PAIR) && line.len().is_multiple_of(num_channels));
     assert!(odd.is_empty() || odd.len() == even.len());
@@ -27,7 +22,8 @@ pub(super) fn interleave(
     for (tile, even) in even.chunks_exact_mut(tile_len).enumerate() {
         let first = tile * TILE;
         let channels = (num_channels - first).min(TILE);
-        let line = Line { elements: line, num_channels, first, mask: ((1u32 << channels) - 1) as u16 };
+        let line =
+            Line { elements: line, num_channels, first, mask: ((1u32 << channels) - 1) as u16 };
         // SAFETY: the machine has AVX-512 wherever it has AMX.
         unsafe {
             if odd.is_empty() {
@@ -52,26 +48,48 @@ impl Line<'_> {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
     fn pairs(&self, even: &mut [bf16], odd: &mut [bf16]) {
         let num_positions = self.elements.len() / self.num_channels;
-        let mut left = self.position(0, num_positions);
-        for i in 0..even.len() / PAIR {
-            let middle = self.position(2 * i + 1, num_positions);
-            put(left, middle, &mut even[i * PAIR..][..PAIR]);
-            if !odd.is_empty() {
-                left = self.position(2 * i + 2, num_positions);
-                put(middle, left, &mut odd[i * PAIR..][..PAIR]);
-            } else {
-                left = self.position(2 * i + 2, num_positions);
+        let (even, _) = even.as_chunks_mut::<PAIR>();
+        let (odd, _) = odd.as_chunks_mut::<PAIR>();
+        // Those whose three positions exist go without a check for each.
+        let whole = (num_positions.saturating_sub(1) / 2).min(even.len());
+        let checked = |i: usize| match i < num_positions {
+            // SAFETY: the position exists.
+            true => unsafe { self.position(i) },
+            false => _mm256_setzero_si256(),
+        };
+        let mut first = checked(0);
+        let (inner, outer) = even.split_at_mut(whole);
+        if odd.is_empty() {
+            for (i, even) in inner.iter_mut().enumerate() {
+                // SAFETY: `2i + 1` is less than the number of positions.
+                put(unsafe { self.position(2 * i) }, unsafe { self.position(2 * i + 1) }, even);
             }
+            for (i, even) in (whole..).zip(outer) {
+                put(checked(2 * i), checked(2 * i + 1), even);
+            }
+            return;
+        }
+        let (inner_odd, outer_odd) = odd.split_at_mut(whole);
+        for (i, (even, odd)) in inner.iter_mut().zip(inner_odd).enumerate() {
+            // SAFETY: `2i + 2` is less than the number of positions.
+            let (second, third) = unsafe { (self.position(2 * i + 1), self.position(2 * i + 2)) };
+            put(first, second, even);
+            put(second, third, odd);
+            first = third;
+        }
+        for (i, (even, odd)) in (whole..).zip(outer.iter_mut().zip(outer_odd)) {
+            put(checked(2 * i), checked(2 * i + 1), even);
+            put(checked(2 * i + 1), checked(2 * i + 2), odd);
         }
     }
 
-    /// The channels of a position, or zeros after the last one.
+    /// The channels of a position.
+    ///
+    /// # Safety
+    /// The position exists.
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-    fn position(&self, i: usize, num_positions: usize) -> __m256i {
-        if i >= num_positions {
-            return _mm256_setzero_si256();
-        }
+    unsafe fn position(&self, i: usize) -> __m256i {
         let at = i * self.num_channels + self.first;
         // SAFETY: the position exists, and so do the channels in the mask.
         unsafe { _mm256_maskz_loadu_epi16(self.mask, self.elements.as_ptr().add(at).cast()) }
@@ -80,8 +98,7 @@ impl Line<'_> {
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512vl")]
-fn put(left: __m256i, right: __m256i, out: &mut [bf16]) {
-    assert_eq!(out.len(), PAIR);
+fn put(left: __m256i, right: __m256i, out: &mut [bf16; PAIR]) {
     let right = _mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(right));
     let pair = _mm512_or_si512(_mm512_cvtepu16_epi32(left), right);
     // SAFETY: `out` has 64 bytes.
