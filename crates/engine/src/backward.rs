@@ -9,35 +9,26 @@ pub(crate) struct Backward {
     pub(crate) steps: Vec<Step>,
     /// The gradient that is fed in.
     pub(crate) grad_output: GradSlot,
-    /// Elements of each gradient buffer for one sample.
-    pub(crate) buffer_lens: Vec<usize>,
 }
 
-/// Walks the forward steps from the last to the first.
+/// Walks the forward steps from the last to the first; every gradient gets a buffer of its own.
 pub(crate) fn compile(forward: &[Step], input: Slot, output: Slot) -> Backward {
-    let mut compiler = Compiler {
-        input,
-        grads: HashMap::new(),
-        holders: Vec::new(),
-        buffer_lens: Vec::new(),
-        steps: Vec::new(),
-    };
+    let mut compiler =
+        Compiler { input, grads: HashMap::new(), holders: Vec::new(), steps: Vec::new() };
     let grad_output = compiler.allocate(output.len);
     compiler.grads.insert(output, grad_output);
     for step in forward.iter().rev() {
         compiler.step(step);
     }
-    let Compiler { steps, buffer_lens, .. } = compiler;
-    Backward { steps, grad_output, buffer_lens }
+    Backward { steps: compiler.steps, grad_output }
 }
 
 struct Compiler {
     input: Slot,
     /// The gradient of each activation that has one so far. Two may hold the same buffer.
     grads: HashMap<Slot, GradSlot>,
-    /// How many hold each buffer; 0 is free.
+    /// How many hold each buffer.
     holders: Vec<usize>,
-    buffer_lens: Vec<usize>,
     steps: Vec<Step>,
 }
 
@@ -175,15 +166,8 @@ impl Compiler {
     }
 
     fn allocate(&mut self, len: usize) -> GradSlot {
-        let lens = self.buffer_lens.iter().zip(&self.holders);
-        let free = lens.enumerate().find(|(_, (free, holders))| **free == len && **holders == 0);
-        let buffer = free.map(|(buffer, _)| buffer).unwrap_or_else(|| {
-            self.buffer_lens.push(len);
-            self.holders.push(0);
-            self.buffer_lens.len() - 1
-        });
-        self.holders[buffer] = 1;
-        GradSlot { buffer, len }
+        self.holders.push(1);
+        GradSlot { buffer: self.holders.len() - 1, len, local: false }
     }
 
     fn release(&mut self, grad: GradSlot) {

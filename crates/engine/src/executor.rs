@@ -2,6 +2,7 @@ use crate::backward::{self, Backward};
 use crate::conv::Conv;
 use crate::forward::{self, Forward};
 use crate::group::{Group, GroupSizes, Shared};
+use crate::memory::{self, Memory};
 use crate::norm::Norm;
 use crate::plan::Run;
 use crate::step::{Phase, Reduction, Slot, phases};
@@ -9,7 +10,8 @@ use crate::{Mode, PlanError, PlanOptions};
 use rayon::prelude::*;
 use residua_graph::{Graph, Weights};
 use residua_kernels::conv2d::ConvElement;
-use residua_kernels::{convert, scratch};
+use residua_kernels::{Aligned, convert, scratch};
+use std::sync::Mutex;
 
 /// The most groups a batch is cut into.
 const MAX_GROUPS: usize = 16;
@@ -33,7 +35,8 @@ pub(crate) struct Executor<E: 'static> {
     grad_output: Option<crate::step::GradSlot>,
     num_params: usize,
     scratch_len: usize,
-    scratch_reserved: bool,
+    /// Elements of each of a thread's buffers of what lives in one phase only.
+    local_lens: Vec<usize>,
 }
 
 impl<E: ConvElement> Executor<E> {
@@ -56,17 +59,24 @@ impl<E: ConvElement> Executor<E> {
     ) -> Self {
         let Forward { steps, convs, norms, pools, input, output } = forward;
         let conv_lens: Vec<_> = convs.iter().map(|conv| conv.problem.weight_len()).collect();
-        let activations = buffer_lens(steps.iter().flat_map(|step| step.slots()).chain([input]));
-        let forward_phases = phases(steps, &conv_lens, size_of::<E>());
+        let mut forward_phases = phases(steps, &conv_lens, size_of::<E>());
         let num_params = graph.num_parameters();
         let groups_for_grads = GROUP_GRADS_BYTES / (4 * num_params).max(1);
         let num_groups = groups_for_grads.clamp(MIN_GROUPS, MAX_GROUPS).min(options.batch_size);
         let group_len = options.batch_size.div_ceil(num_groups);
-        let (grad_output, grads, backward_phases) = match backward {
-            Some(Backward { steps, grad_output, buffer_lens }) => {
-                (Some(grad_output), buffer_lens, phases(steps, &conv_lens, size_of::<E>()))
+        let (memory, grad_output, backward_phases) = match backward {
+            Some(Backward { steps, mut grad_output }) => {
+                let mut phases = phases(steps, &conv_lens, size_of::<E>());
+                let memory = memory::plan(
+                    &mut forward_phases,
+                    &mut phases,
+                    (input, output),
+                    &mut grad_output,
+                    group_len,
+                );
+                (memory, Some(grad_output), phases)
             }
-            None => (None, Vec::new(), Vec::new()),
+            None => (Memory::of_eval(&forward_phases, input), None, Vec::new()),
         };
         let samples_at_once = forward_phases[0].samples_at_once;
         let sizes = GroupSizes {
@@ -74,8 +84,8 @@ impl<E: ConvElement> Executor<E> {
                 Mode::Train => group_len,
                 Mode::Eval => group_len.min(samples_at_once),
             },
-            activations: &activations,
-            grads: &grads,
+            activations: &memory.activations,
+            grads: &memory.grads,
             train: options.mode == Mode::Train,
         };
         let most_at_once = forward_phases.iter().chain(&backward_phases);
@@ -85,7 +95,7 @@ impl<E: ConvElement> Executor<E> {
             conv.kernel.scratch_len(&problem)
         });
         let scratch_len = scratch_len.max().unwrap_or(0);
-        let shared = Shared { isa: options.isa, convs, norms, pools };
+        let shared = Shared { isa: options.isa, convs, norms, pools, local: Vec::new() };
         let groups = (0..options.batch_size.div_ceil(group_len))
             .map(|_| Group::new(&shared, &sizes))
             .collect();
@@ -101,15 +111,17 @@ impl<E: ConvElement> Executor<E> {
             grad_output,
             num_params,
             scratch_len,
-            scratch_reserved: false,
+            local_lens: memory.local,
         }
     }
 
-    /// Lets every thread allocate its working memory now rather than in some later step.
+    /// Lets every thread have its working memory now rather than in some later step.
     fn reserve_scratch(&mut self) {
-        if !self.scratch_reserved {
+        if self.shared.local.is_empty() {
             rayon::broadcast(|_| scratch::reserve(self.scratch_len));
-            self.scratch_reserved = true;
+            let buffers = || self.local_lens.iter().map(|len| Aligned::zeroed(*len)).collect();
+            let threads = 0..rayon::current_num_threads();
+            self.shared.local = threads.map(|_| Mutex::new(buffers())).collect();
         }
     }
 }
@@ -154,7 +166,7 @@ impl<E: ConvElement> Run for Executor<E> {
                 for (input, logits) in chunks.zip(logits.chunks_mut(phase.samples_at_once * y.len))
                 {
                     let which = 0..input.len() / x.len;
-                    convert(input, group.activation_mut(*x, &which));
+                    group.write(*x, &which, |_, x| convert(input, x));
                     group.run_steps(shared, &phase.steps, &which);
                     convert(group.activation(*y, &which), logits);
                 }
@@ -175,7 +187,7 @@ impl<E: ConvElement> Run for Executor<E> {
         groups.par_iter_mut().zip(inputs).with_max_len(1).for_each(|(group, input)| {
             group.num_samples = input.len() / x.len;
             let which = group.all();
-            convert(input, group.activation_mut(*x, &which));
+            group.write(*x, &which, |_, x| convert(input, x));
             group.reset_partials();
         });
         for phase in forward_phases.iter() {
@@ -200,8 +212,7 @@ impl<E: ConvElement> Run for Executor<E> {
         let grad_logits = grad_logits.par_chunks(*group_len * y.len);
         groups.par_iter_mut().zip(grad_logits).with_max_len(1).for_each(|(group, grad_logits)| {
             let which = group.all();
-            convert(grad_logits, group.grad_mut(grad_output, &which));
-            group.reset_conv_grads();
+            group.write_grad(grad_output, &which, |_, grad| convert(grad_logits, grad));
         });
         for phase in backward_phases.iter() {
             run(groups, shared, phase);
@@ -219,18 +230,6 @@ impl<E: ConvElement> Run for Executor<E> {
 
 fn run<E: ConvElement>(groups: &mut [Group<E>], shared: &Shared<E>, phase: &Phase) {
     groups.par_iter_mut().with_max_len(1).for_each(|group| group.run(shared, phase));
-}
-
-/// Elements each buffer needs for one sample: its largest value's.
-fn buffer_lens(slots: impl Iterator<Item = Slot>) -> Vec<usize> {
-    let mut lens = Vec::new();
-    for slot in slots {
-        if lens.len() <= slot.buffer {
-            lens.resize(slot.buffer + 1, 0);
-        }
-        lens[slot.buffer] = slot.len.max(lens[slot.buffer]);
-    }
-    lens
 }
 
 /// Adds up the groups' gradients of `convs` (the plan's from `first_conv` on), each into its place

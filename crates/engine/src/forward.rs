@@ -85,7 +85,7 @@ impl<'a, E: ConvElement> Compiler<'a, E> {
     }
 
     fn slot(&self, value: ValueId) -> Slot {
-        Slot { buffer: value.index(), len: self.graph.shape(value).len() }
+        Slot { buffer: value.index(), len: self.graph.shape(value).len(), local: false }
     }
 
     fn node(&mut self, i: usize, node: &Node) -> Result<(), PlanError> {
@@ -272,14 +272,15 @@ pub(crate) fn share_buffers<E>(forward: &mut Forward<E>) {
     let mut num_buffers = 1;
     for (i, step) in forward.steps.iter_mut().enumerate() {
         let before: Vec<usize> = step.slots().iter().map(|slot| slot.buffer).collect();
-        step.for_each_slot(|slot| {
+        let assign = |slot: &mut Slot| {
             slot.buffer = *assigned.entry(slot.buffer).or_insert_with(|| {
                 free.pop().unwrap_or_else(|| {
                     num_buffers += 1;
                     num_buffers - 1
                 })
             });
-        });
+        };
+        step.visit(assign, |_| ());
         free.extend(before.iter().filter(|value| last_use[value] == i).map(|v| assigned[v]));
     }
     forward.input.buffer = 0;

@@ -9,8 +9,9 @@ use residua_kernels::{
     Aligned, Isa, MaxPoolProblem, add, batch_norm, conv2d, global_avg_pool, max_pool, relu,
     zero_pad,
 };
-use std::mem::take;
+use std::mem::{swap, take};
 use std::ops::Range;
+use std::sync::Mutex;
 
 /// What all groups read.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub(crate) struct Shared<E: 'static> {
     pub(crate) norms: Vec<Norm>,
     /// Sizes for one sample.
     pub(crate) pools: Vec<MaxPoolProblem>,
+    /// For each thread, buffers of what lives in one phase only.
+    pub(crate) local: Vec<Mutex<Vec<Aligned<E>>>>,
 }
 
 /// Sizes of a group's buffers.
@@ -41,6 +44,8 @@ pub(crate) struct Group<E> {
     pub(crate) num_samples: usize,
     activations: Vec<Aligned<E>>,
     grads: Vec<Aligned<E>>,
+    /// The thread's buffers while it runs a phase.
+    local: Vec<Aligned<E>>,
     /// For each pool, which input won.
     pool_indices: Vec<Vec<u8>>,
     pub(crate) conv_grads: Vec<ConvGrad>,
@@ -60,6 +65,7 @@ impl<E: ConvElement> Group<E> {
             num_samples: 0,
             activations: zeros(sizes.activations),
             grads: zeros(sizes.grads),
+            local: Vec::new(),
             pool_indices: shared.pools.iter().map(|p| vec![0; p.output_len() * kept]).collect(),
             conv_grads: conv_grads.collect(),
             norm_partials: partials.map(|norm| NormPartial::new(norm.weight.len())).collect(),
@@ -76,36 +82,30 @@ impl<E: ConvElement> Group<E> {
         self.norm_partials.iter_mut().for_each(NormPartial::reset);
     }
 
-    /// Forgets the weights' gradients of the batch before.
-    pub(crate) fn reset_conv_grads(&mut self) {
-        for grad in &mut self.conv_grads {
-            grad.packed.fill(0.0);
-            grad.bias.fill(0.0);
+    pub(crate) fn activation(&self, slot: Slot, which: &Range<usize>) -> &[E] {
+        match slot.local {
+            true => samples(&self.local[slot.buffer], slot.len, &(0..which.len())),
+            false => samples(&self.activations[slot.buffer], slot.len, which),
         }
     }
 
-    pub(crate) fn activation(&self, slot: Slot, which: &Range<usize>) -> &[E] {
-        samples(&self.activations[slot.buffer], slot.len, which)
-    }
-
-    pub(crate) fn activation_mut(&mut self, slot: Slot, which: &Range<usize>) -> &mut [E] {
-        samples_mut(&mut self.activations[slot.buffer], slot.len, which)
-    }
-
     fn grad(&self, slot: GradSlot, which: &Range<usize>) -> &[E] {
-        samples(&self.grads[slot.buffer], slot.len, which)
-    }
-
-    pub(crate) fn grad_mut(&mut self, slot: GradSlot, which: &Range<usize>) -> &mut [E] {
-        samples_mut(&mut self.grads[slot.buffer], slot.len, which)
+        match slot.local {
+            true => samples(&self.local[slot.buffer], slot.len, &(0..which.len())),
+            false => samples(&self.grads[slot.buffer], slot.len, which),
+        }
     }
 
     /// Runs a phase on all samples, a few at a time.
     pub(crate) fn run(&mut self, shared: &Shared<E>, phase: &Phase) {
+        let thread = rayon::current_thread_index().unwrap_or(0) % shared.local.len();
+        let mut local = shared.local[thread].lock().expect("a thread that panicked ends the run");
+        swap(&mut self.local, &mut local);
         for first in (0..self.num_samples).step_by(phase.samples_at_once) {
             let which = first..self.num_samples.min(first + phase.samples_at_once);
             self.run_steps(shared, &phase.steps, &which);
         }
+        swap(&mut self.local, &mut local);
     }
 
     /// Runs steps on some samples.
@@ -116,22 +116,37 @@ impl<E: ConvElement> Group<E> {
     }
 
     /// Calls `f` with an activation's samples to be written, and the group to read others from.
-    fn write(&mut self, output: Slot, which: &Range<usize>, f: impl FnOnce(&Self, &mut [E])) {
-        let mut buffer = take(&mut self.activations[output.buffer]);
-        f(self, samples_mut(&mut buffer, output.len, which));
-        self.activations[output.buffer] = buffer;
-    }
-
-    /// As [`write`](Self::write), for a gradient.
-    fn write_grad(
+    pub(crate) fn write(
         &mut self,
-        grad: GradSlot,
+        slot: Slot,
         which: &Range<usize>,
         f: impl FnOnce(&Self, &mut [E]),
     ) {
-        let mut buffer = take(&mut self.grads[grad.buffer]);
-        f(self, samples_mut(&mut buffer, grad.len, which));
-        self.grads[grad.buffer] = buffer;
+        let (buffers, which) = match slot.local {
+            true => (&mut self.local, &(0..which.len())),
+            false => (&mut self.activations, which),
+        };
+        let mut buffer = take(&mut buffers[slot.buffer]);
+        f(self, samples_mut(&mut buffer, slot.len, which));
+        let buffers = if slot.local { &mut self.local } else { &mut self.activations };
+        buffers[slot.buffer] = buffer;
+    }
+
+    /// As [`write`](Self::write), for a gradient.
+    pub(crate) fn write_grad(
+        &mut self,
+        slot: GradSlot,
+        which: &Range<usize>,
+        f: impl FnOnce(&Self, &mut [E]),
+    ) {
+        let (buffers, which) = match slot.local {
+            true => (&mut self.local, &(0..which.len())),
+            false => (&mut self.grads, which),
+        };
+        let mut buffer = take(&mut buffers[slot.buffer]);
+        f(self, samples_mut(&mut buffer, slot.len, which));
+        let buffers = if slot.local { &mut self.local } else { &mut self.grads };
+        buffers[slot.buffer] = buffer;
     }
 
     fn step(&mut self, shared: &Shared<E>, step: &Step, which: &Range<usize>) {
@@ -227,6 +242,11 @@ impl<E: ConvElement> Group<E> {
             }
             Step::ConvGradWeight { conv, input, grad_output } => {
                 let mut grad = take(&mut self.conv_grads[conv]);
+                if which.start == 0 {
+                    // Here rather than for all weights at once, while they are in the cache.
+                    grad.packed.fill(0.0);
+                    grad.bias.fill(0.0);
+                }
                 let Conv { problem, kernel, .. } = &shared.convs[conv];
                 let grad_output = self.grad(grad_output, which);
                 let input = self.activation(input, which);
@@ -272,10 +292,11 @@ impl<E: ConvElement> Group<E> {
     }
 
     fn add_moments(&mut self, shared: &Shared<E>, norm: usize, input: Slot, which: &Range<usize>) {
-        let partial = &mut self.norm_partials[norm];
-        let input = samples(&self.activations[input.buffer], input.len, which);
-        batch_norm::moments(shared.isa, input, partial.count, &mut partial.mean, &mut partial.m2);
-        partial.count += which.len() * shared.norms[norm].num_pixels;
+        let mut partial = take(&mut self.norm_partials[norm]);
+        let NormPartial { count, mean, m2, .. } = &mut partial;
+        batch_norm::moments(shared.isa, self.activation(input, which), *count, mean, m2);
+        *count += which.len() * shared.norms[norm].num_pixels;
+        self.norm_partials[norm] = partial;
     }
 
     fn add_grad_sums(
@@ -287,16 +308,18 @@ impl<E: ConvElement> Group<E> {
         grad_output: GradSlot,
         which: &Range<usize>,
     ) {
-        let partial = &mut self.norm_partials[norm];
-        let read = |slot: Slot| samples(&self.activations[slot.buffer], slot.len, which);
-        batch_norm::backward_sums(
-            shared.isa,
-            output.map(read),
-            samples_mut(&mut self.grads[grad_output.buffer], grad_output.len, which),
-            read(input),
-            &shared.norms[norm].mean,
-            &mut partial.sum_grad,
-            &mut partial.sum_grad_centred,
-        );
+        let mut partial = take(&mut self.norm_partials[norm]);
+        self.write_grad(grad_output, which, |group, grad_output| {
+            batch_norm::backward_sums(
+                shared.isa,
+                output.map(|slot| group.activation(slot, which)),
+                grad_output,
+                group.activation(input, which),
+                &shared.norms[norm].mean,
+                &mut partial.sum_grad,
+                &mut partial.sum_grad_centred,
+            );
+        });
+        self.norm_partials[norm] = partial;
     }
 }

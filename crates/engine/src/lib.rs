@@ -7,7 +7,8 @@
 //!
 //! The batch is cut into *groups* that depend on the plan, never on the number of threads. A group
 //! owns everything computed for its samples: activations, gradients, partial sums. So groups run in
-//! parallel without sharing, and the partial sums are added in the order of the groups: the same
+//! parallel without sharing (but for what lives in one phase only, which is kept in a thread's own
+//! buffers), and the partial sums are added in the order of the groups: the same
 //! seed gives the same bits on any number of threads.
 //!
 //! ```
@@ -38,6 +39,7 @@ mod executor;
 mod forward;
 mod group;
 mod loss;
+mod memory;
 mod norm;
 mod options;
 mod plan;

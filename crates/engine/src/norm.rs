@@ -41,7 +41,7 @@ pub(crate) struct NormTensors {
 }
 
 /// A group's share of a batch norm's reductions, for each channel.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct NormPartial {
     /// Rows seen.
     pub(crate) count: usize,

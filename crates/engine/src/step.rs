@@ -7,6 +7,8 @@ use residua_kernels::ZeroPadProblem;
 pub(crate) struct Slot {
     pub(crate) buffer: usize,
     pub(crate) len: usize,
+    /// Only there while a phase runs on a few samples: the buffer is one of the thread's.
+    pub(crate) local: bool,
 }
 
 /// A gradient: which of a group's gradient buffers holds it, and its length for one sample.
@@ -14,6 +16,8 @@ pub(crate) struct Slot {
 pub(crate) struct GradSlot {
     pub(crate) buffer: usize,
     pub(crate) len: usize,
+    /// As [`Slot::local`].
+    pub(crate) local: bool,
 }
 
 /// One kernel call on some samples of a group. `conv`, `norm` and `pool` are indices into the plan's
@@ -148,67 +152,64 @@ impl Step {
         }
     }
 
-    /// Activations it touches.
-    pub(crate) fn slots(&self) -> Vec<Slot> {
-        match *self {
-            Self::Conv { input, output, .. }
-            | Self::Relu { input, output }
-            | Self::MaxPool { input, output, .. }
-            | Self::GlobalAvgPool { input, output, .. }
-            | Self::ZeroPad { input, output, .. } => vec![input, output],
-            Self::Normalise { input, residual, output, .. } => {
-                [input, output].into_iter().chain(residual).collect()
-            }
-            Self::Add { left, right, output, .. } => vec![left, right, output],
-            Self::Moments { input, .. }
-            | Self::NormGradInput { input, .. }
-            | Self::ConvGradWeight { input, .. } => vec![input],
-            Self::NormGradSums { input, output, .. } => [input].into_iter().chain(output).collect(),
-            Self::ReluGrad { output, .. } => vec![output],
-            Self::ConvGradInput { .. }
-            | Self::MaxPoolGrad { .. }
-            | Self::GlobalAvgPoolGrad { .. }
-            | Self::ZeroPadGrad { .. }
-            | Self::AddGrad { .. }
-            | Self::CopyGrad { .. } => vec![],
-        }
-    }
-
-    /// Changes each activation slot of a forward step.
-    pub(crate) fn for_each_slot(&mut self, mut f: impl FnMut(&mut Slot)) {
+    /// Changes each activation and each gradient it touches.
+    pub(crate) fn visit(
+        &mut self,
+        mut on_slot: impl FnMut(&mut Slot),
+        mut on_grad: impl FnMut(&mut GradSlot),
+    ) {
         match self {
             Self::Conv { input, output, .. }
             | Self::Relu { input, output }
             | Self::MaxPool { input, output, .. }
             | Self::GlobalAvgPool { input, output, .. }
-            | Self::ZeroPad { input, output, .. } => [input, output].into_iter().for_each(f),
+            | Self::ZeroPad { input, output, .. } => [input, output].into_iter().for_each(on_slot),
             Self::Normalise { input, residual, output, .. } => {
-                [input, output].into_iter().chain(residual).for_each(f);
+                [input, output].into_iter().chain(residual).for_each(on_slot);
             }
             Self::Add { left, right, output, .. } => {
-                [left, right, output].into_iter().for_each(f);
+                [left, right, output].into_iter().for_each(on_slot);
             }
-            Self::Moments { input, .. } => f(input),
-            _ => unreachable!("{self:?} is no forward step"),
+            Self::Moments { input, .. } => on_slot(input),
+            Self::NormGradSums { input, output, grad_output, .. } => {
+                [input].into_iter().chain(output).for_each(on_slot);
+                on_grad(grad_output);
+            }
+            Self::NormGradInput { input, grad_output, grad_input, .. } => {
+                on_slot(input);
+                [grad_output, grad_input].into_iter().for_each(on_grad);
+            }
+            Self::ConvGradWeight { input, grad_output, .. } => {
+                on_slot(input);
+                on_grad(grad_output);
+            }
+            Self::ReluGrad { output, grad } => {
+                on_slot(output);
+                on_grad(grad);
+            }
+            Self::ConvGradInput { grad_output, grad_input, .. }
+            | Self::MaxPoolGrad { grad_output, grad_input, .. }
+            | Self::GlobalAvgPoolGrad { grad_output, grad_input, .. }
+            | Self::ZeroPadGrad { grad_output, grad_input, .. } => {
+                [grad_output, grad_input].into_iter().for_each(on_grad);
+            }
+            Self::AddGrad { grad, other } => [grad, other].into_iter().for_each(on_grad),
+            Self::CopyGrad { from, to } => [from, to].into_iter().for_each(on_grad),
         }
     }
 
+    /// Activations it touches.
+    pub(crate) fn slots(&self) -> Vec<Slot> {
+        let mut slots = Vec::new();
+        { *self }.visit(|slot| slots.push(*slot), |_| ());
+        slots
+    }
+
     /// Gradients it touches.
-    fn grad_slots(&self) -> Vec<GradSlot> {
-        match *self {
-            Self::NormGradSums { grad_output, .. } | Self::ConvGradWeight { grad_output, .. } => {
-                vec![grad_output]
-            }
-            Self::NormGradInput { grad_output, grad_input, .. }
-            | Self::ConvGradInput { grad_output, grad_input, .. }
-            | Self::MaxPoolGrad { grad_output, grad_input, .. }
-            | Self::GlobalAvgPoolGrad { grad_output, grad_input, .. }
-            | Self::ZeroPadGrad { grad_output, grad_input, .. } => vec![grad_output, grad_input],
-            Self::ReluGrad { grad, .. } => vec![grad],
-            Self::AddGrad { grad, other } => vec![grad, other],
-            Self::CopyGrad { from, to } => vec![from, to],
-            _ => vec![],
-        }
+    pub(crate) fn grad_slots(&self) -> Vec<GradSlot> {
+        let mut slots = Vec::new();
+        { *self }.visit(|_| (), |slot| slots.push(*slot));
+        slots
     }
 
     /// The convolution whose weight it reads or whose gradient it adds to.

@@ -17,9 +17,12 @@ struct Deviations<'a, E> {
 
 impl<E: Element> Terms for Deviations<'_, E> {
     #[inline(always)]
-    fn vector<S: Simd>(&mut self, simd: S, i: usize, col: usize) -> [S::F32; 2] {
-        let deviation = simd.sub(simd.load(&self.input[i..]), simd.load(&self.shift[col..]));
-        [deviation, simd.mul(deviation, deviation)]
+    unsafe fn vector<S: Simd>(&mut self, simd: S, i: usize, col: usize) -> [S::F32; 2] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let deviation = simd.sub(simd.load_at(self.input, i), simd.load_at(self.shift, col));
+            [deviation, simd.mul(deviation, deviation)]
+        }
     }
 
     #[inline(always)]
@@ -54,7 +57,8 @@ simd_fn! {
                 let wide = block.widen(&shift[..block.len], &mut storage);
                 let added = rows.len();
                 let mut terms = Deviations { input, shift: wide };
-                let sums = block.sums(simd, c, rows, &mut terms);
+                // SAFETY: `rows` are of the input, and `shift` is widened.
+                let sums = unsafe { block.sums(simd, c, rows, &mut terms) };
                 for i in 0..block.len {
                     let n = added as f64;
                     let off = sums[0][i] / n;
@@ -114,13 +118,16 @@ struct Normalise<'a, E, const RELU: bool> {
 
 impl<E: Element, const RELU: bool> Map for Normalise<'_, E, RELU> {
     #[inline(always)]
-    fn vector<S: Simd>(&mut self, simd: S, i: usize, col: usize) {
-        let (scale, shift) = (simd.load(&self.scale[col..]), simd.load(&self.shift[col..]));
-        let mut y = simd.fma(simd.load(&self.input[i..]), scale, shift);
-        if let Some(residual) = self.residual {
-            y = simd.add(y, simd.load(&residual[i..]));
+    unsafe fn vector<S: Simd>(&mut self, simd: S, i: usize, col: usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let (scale, shift) = (simd.load_at(self.scale, col), simd.load_at(self.shift, col));
+            let mut y = simd.fma(simd.load_at(self.input, i), scale, shift);
+            if let Some(residual) = self.residual {
+                y = simd.add(y, simd.load_at(residual, i));
+            }
+            simd.store_at(self.output, i, if RELU { simd.relu(y) } else { y });
         }
-        simd.store(&mut self.output[i..], if RELU { simd.relu(y) } else { y });
     }
 
     #[inline(always)]
@@ -157,19 +164,23 @@ simd_fn! {
         match (relu, residual) {
             (true, Some(_)) => {
                 let mut m = Normalise::<E, true> { input, scale, shift, residual, output };
-                channels::map(simd, walk, len, &mut m);
+                // SAFETY: as asserted above.
+                unsafe { channels::map(simd, walk, len, &mut m) };
             }
             (true, None) => {
                 let mut m = Normalise::<E, true> { input, scale, shift, residual: None, output };
-                channels::map(simd, walk, len, &mut m);
+                // SAFETY: as asserted above.
+                unsafe { channels::map(simd, walk, len, &mut m) };
             }
             (false, Some(_)) => {
                 let mut m = Normalise::<E, false> { input, scale, shift, residual, output };
-                channels::map(simd, walk, len, &mut m);
+                // SAFETY: as asserted above.
+                unsafe { channels::map(simd, walk, len, &mut m) };
             }
             (false, None) => {
                 let mut m = Normalise::<E, false> { input, scale, shift, residual: None, output };
-                channels::map(simd, walk, len, &mut m);
+                // SAFETY: as asserted above.
+                unsafe { channels::map(simd, walk, len, &mut m) };
             }
         }
     }
@@ -185,14 +196,17 @@ struct GradSums<'a, E> {
 
 impl<E: Element> Terms for GradSums<'_, E> {
     #[inline(always)]
-    fn vector<S: Simd>(&mut self, simd: S, i: usize, col: usize) -> [S::F32; 2] {
-        let mut grad = simd.load(&self.grad_output[i..]);
-        if let Some(output) = self.output {
-            grad = simd.relu_mask(simd.load(&output[i..]), grad);
-            simd.store(&mut self.grad_output[i..], grad);
+    unsafe fn vector<S: Simd>(&mut self, simd: S, i: usize, col: usize) -> [S::F32; 2] {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let mut grad = simd.load_at(self.grad_output, i);
+            if let Some(output) = self.output {
+                grad = simd.relu_mask(simd.load_at(output, i), grad);
+                simd.store_exact_at(self.grad_output, i, grad);
+            }
+            let deviation = simd.sub(simd.load_at(self.input, i), simd.load_at(self.mean, col));
+            [grad, simd.mul(grad, deviation)]
         }
-        let deviation = simd.sub(simd.load(&self.input[i..]), simd.load(&self.mean[col..]));
-        [grad, simd.mul(grad, deviation)]
     }
 
     #[inline(always)]
@@ -229,11 +243,13 @@ simd_fn! {
                 Some(output) => {
                     let output = Some(output);
                     let mut terms = GradSums { output, grad_output, input, mean };
-                    block.sums(simd, c, 0..num_rows, &mut terms)
+                    // SAFETY: as asserted above, and `mean` is widened.
+                    unsafe { block.sums(simd, c, 0..num_rows, &mut terms) }
                 }
                 None => {
                     let mut terms = GradSums { output: None, grad_output, input, mean };
-                    block.sums(simd, c, 0..num_rows, &mut terms)
+                    // SAFETY: as asserted above, and `mean` is widened.
+                    unsafe { block.sums(simd, c, 0..num_rows, &mut terms) }
                 }
             };
             for i in 0..block.len {
@@ -256,11 +272,14 @@ struct GradInput<'a, E> {
 
 impl<E: Element> Map for GradInput<'_, E> {
     #[inline(always)]
-    fn vector<S: Simd>(&mut self, simd: S, i: usize, col: usize) {
-        let deviation = simd.sub(simd.load(&self.input[i..]), simd.load(&self.mean[col..]));
-        let y = simd.fma(deviation, simd.load(&self.b[col..]), simd.load(&self.c[col..]));
-        let grad = simd.load(&self.grad_output[i..]);
-        simd.store(&mut self.grad_input[i..], simd.fma(grad, simd.load(&self.a[col..]), y));
+    unsafe fn vector<S: Simd>(&mut self, simd: S, i: usize, col: usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let deviation = simd.sub(simd.load_at(self.input, i), simd.load_at(self.mean, col));
+            let y = simd.fma(deviation, simd.load_at(self.b, col), simd.load_at(self.c, col));
+            let grad = simd.load_at(self.grad_output, i);
+            simd.store_at(self.grad_input, i, simd.fma(grad, simd.load_at(self.a, col), y));
+        }
     }
 
     #[inline(always)]
@@ -299,6 +318,7 @@ simd_fn! {
             c: walk.widen(c, wide_c),
             grad_input,
         };
-        channels::map(simd, walk, len, &mut m);
+        // SAFETY: as asserted above.
+        unsafe { channels::map(simd, walk, len, &mut m) };
     }
 }

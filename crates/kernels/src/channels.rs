@@ -59,20 +59,28 @@ fn gcd(a: usize, b: usize) -> usize {
 /// An element-wise operation with per-channel operands.
 pub(crate) trait Map {
     /// `LANES` elements from `i` on; `col` is the first one's place in a wide row.
-    fn vector<S: Simd>(&mut self, simd: S, i: usize, col: usize);
+    ///
+    /// # Safety
+    /// All operands have so many.
+    unsafe fn vector<S: Simd>(&mut self, simd: S, i: usize, col: usize);
     /// One element, with the bits that [`vector`](Self::vector) gives it.
     fn scalar<S: Simd>(&mut self, simd: S, i: usize, col: usize);
 }
 
 /// Applies `map` to all `len` elements.
+///
+/// # Safety
+/// Its operands have `len` elements, those per channel as many as [`Walk::widen`] gives.
+// Without a check for each vector: they took more time than the arithmetic.
 #[inline(always)]
-pub(crate) fn map<S: Simd>(simd: S, walk: Walk, len: usize, map: &mut impl Map) {
+pub(crate) unsafe fn map<S: Simd>(simd: S, walk: Walk, len: usize, map: &mut impl Map) {
     let rows = len / walk.period;
     for row in 0..rows {
         let first = row * walk.period;
         let mut col = 0;
         while col < walk.whole {
-            map.vector(simd, first + col, col);
+            // SAFETY: the row lies before `len`, the vector in its `whole` part.
+            unsafe { map.vector(simd, first + col, col) };
             col += S::LANES;
         }
         for col in walk.whole..walk.period {
@@ -88,7 +96,10 @@ pub(crate) fn map<S: Simd>(simd: S, walk: Walk, len: usize, map: &mut impl Map) 
 /// Two terms of every element, to be summed for each channel.
 pub(crate) trait Terms {
     /// Those of `LANES` elements from `i` on; `col` is the first one's place in a wide row.
-    fn vector<S: Simd>(&mut self, simd: S, i: usize, col: usize) -> [S::F32; 2];
+    ///
+    /// # Safety
+    /// All operands have so many.
+    unsafe fn vector<S: Simd>(&mut self, simd: S, i: usize, col: usize) -> [S::F32; 2];
     /// Those of one element.
     fn scalar(&mut self, i: usize, col: usize) -> [f32; 2];
 }
@@ -144,8 +155,12 @@ impl ChannelBlock {
 
     /// The sums over the rows `rows` (of `c` channels each), in f32 over at most
     /// [`rows_at_once`](Self::rows_at_once) of them and in f64 across.
+    ///
+    /// # Safety
+    /// The operands of `terms` have all rows, those per channel as many elements as
+    /// [`widen`](Self::widen) gives.
     #[inline(always)]
-    pub(crate) fn sums<S: Simd>(
+    pub(crate) unsafe fn sums<S: Simd>(
         &self,
         simd: S,
         c: usize,
@@ -165,11 +180,13 @@ impl ChannelBlock {
             let start = start + block * self.stride;
             let mut col = 0;
             while col + 4 * S::LANES <= self.period {
-                self.sum_columns::<S, 4>(simd, num_rows, start, col, terms, &mut add);
+                // SAFETY: the columns lie in a wide row, and that in `rows`.
+                unsafe { self.sum_columns::<S, 4>(simd, num_rows, start, col, terms, &mut add) };
                 col += 4 * S::LANES;
             }
             while col + S::LANES <= self.period {
-                self.sum_columns::<S, 1>(simd, num_rows, start, col, terms, &mut add);
+                // SAFETY: as above.
+                unsafe { self.sum_columns::<S, 1>(simd, num_rows, start, col, terms, &mut add) };
                 col += S::LANES;
             }
             for row in 0..num_rows {
@@ -187,8 +204,11 @@ impl ChannelBlock {
     }
 
     /// Sums `NV` vectors of columns over some wide rows, in registers.
+    ///
+    /// # Safety
+    /// The operands of `terms` have them.
     #[inline(always)]
-    fn sum_columns<S: Simd, const NV: usize>(
+    unsafe fn sum_columns<S: Simd, const NV: usize>(
         &self,
         simd: S,
         num_rows: usize,
@@ -201,7 +221,8 @@ impl ChannelBlock {
         for row in 0..num_rows {
             for (v, acc) in acc.iter_mut().enumerate() {
                 let col = col + v * S::LANES;
-                let terms = terms.vector(simd, start + row * self.stride + col, col);
+                // SAFETY: the caller's promise.
+                let terms = unsafe { terms.vector(simd, start + row * self.stride + col, col) };
                 *acc = [simd.add(acc[0], terms[0]), simd.add(acc[1], terms[1])];
             }
         }

@@ -26,6 +26,15 @@ pub trait Element: Copy + PartialEq + std::fmt::Debug + bytemuck::Pod + Send + S
     /// They must be writable.
     #[doc(hidden)]
     unsafe fn store<S: Simd>(simd: S, ptr: *mut Self, x: S::F32);
+    /// As [`store`](Self::store), of numbers that this format has.
+    ///
+    /// # Safety
+    /// They must be writable.
+    #[doc(hidden)]
+    unsafe fn store_exact<S: Simd>(simd: S, ptr: *mut Self, x: S::F32) {
+        // SAFETY: the caller's promise.
+        unsafe { Self::store(simd, ptr, x) }
+    }
 }
 
 impl Element for f32 {
@@ -77,6 +86,12 @@ impl Element for bf16 {
     unsafe fn store<S: Simd>(simd: S, ptr: *mut Self, x: S::F32) {
         // SAFETY: the caller's promise.
         unsafe { simd.store_bf16_ptr(ptr, x) }
+    }
+
+    #[inline(always)]
+    unsafe fn store_exact<S: Simd>(simd: S, ptr: *mut Self, x: S::F32) {
+        // SAFETY: the caller's promise.
+        unsafe { simd.store_exact_bf16_ptr(ptr, x) }
     }
 }
 

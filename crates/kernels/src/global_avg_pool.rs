@@ -8,8 +8,9 @@ struct Values<'a, E>(&'a [E]);
 
 impl<E: Element> Terms for Values<'_, E> {
     #[inline(always)]
-    fn vector<S: Simd>(&mut self, simd: S, i: usize, _col: usize) -> [S::F32; 2] {
-        [simd.load(&self.0[i..]), simd.splat(0.0)]
+    unsafe fn vector<S: Simd>(&mut self, simd: S, i: usize, _col: usize) -> [S::F32; 2] {
+        // SAFETY: the caller's promise.
+        [unsafe { simd.load_at(self.0, i) }, simd.splat(0.0)]
     }
 
     #[inline(always)]
@@ -25,7 +26,8 @@ simd_fn! {
         let samples = input.chunks_exact(num_pixels * c);
         for (input, output) in samples.zip(output.chunks_exact_mut(c)) {
             for block in ChannelBlock::all::<S>(c) {
-                let sums = block.sums(simd, c, 0..num_pixels, &mut Values(input));
+                // SAFETY: the sample has `num_pixels` rows.
+                let sums = unsafe { block.sums(simd, c, 0..num_pixels, &mut Values(input)) };
                 for (i, output) in output[block.first..][..block.len].iter_mut().enumerate() {
                     *output = E::from_f32((sums[0][i] / num_pixels as f64) as f32);
                 }

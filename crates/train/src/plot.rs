@@ -102,7 +102,7 @@ fn confusion_figure(
     let rows: Vec<Vec<(u64, f64)>> = confusion.iter().rev().map(|row| with_shares(row)).collect();
     let shares = rows.iter().map(|row| row.iter().map(|&(_, share)| share));
     let plots: Vec<Plot> = vec![Heatmap::new().with_data(shares).with_color_map(shades()).into()];
-    let side = (34.0 * classes.len() as f64).clamp(360.0, 1200.0);
+    let side = side(classes.len());
     let mut layout = Layout::auto_from_plots(&plots)
         .with_title(title)
         .with_title_size(16)
@@ -137,9 +137,16 @@ fn with_shares(row: &[u64]) -> Vec<(u64, f64)> {
     row.iter().map(|&count| (count, count as f64 / total * 100.0)).collect()
 }
 
+/// Height of the whole figure.
+fn side(num_classes: usize) -> f64 {
+    (34.0 * num_classes as f64).clamp(360.0, 1200.0)
+}
+
 /// Each count in the middle of its cell: cells are 1×1, their centres at 1, 2, ….
 fn cell_counts(rows: &[Vec<(u64, f64)>]) -> Vec<TextAnnotation> {
-    let baseline = 0.12;
+    // The library writes 6 units above the point; figures of this size want 4 below the middle.
+    let margins = 134.0;
+    let baseline = 10.0 * rows.len() as f64 / (side(rows.len()) - margins);
     let cell = |y: usize, x: usize, count: u64| {
         TextAnnotation::new(count.to_string(), (x + 1) as f64, (y + 1) as f64 - baseline)
             .with_font_size(11)

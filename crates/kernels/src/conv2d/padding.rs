@@ -57,19 +57,18 @@ impl Padding {
         let (rows, cols) =
             (kept(self.h, self.padded_h, self.top), kept(self.w, self.padded_w, self.left));
         let len = cols.len() * self.c;
-        for (y, out) in padded.chunks_exact_mut(self.padded_w * self.c).enumerate() {
-            if !rows.contains(&y) || len == 0 {
-                out.fill(B::zeroed());
-                continue;
-            }
+        // What lies between two rows of data is zeroed at once.
+        let mut done = 0;
+        for y in rows {
             let (row, col) =
                 (y.wrapping_add_signed(-self.top), cols.start.wrapping_add_signed(-self.left));
-            let start = cols.start * self.c;
-            out[..start].fill(B::zeroed());
-            let from = &sample[(row * self.w + col) * self.c..][..len];
-            convert(from, &mut out[start..start + len]);
-            out[start + len..].fill(B::zeroed());
+            let start = (y * self.padded_w + cols.start) * self.c;
+            padded[done..start].fill(B::zeroed());
+            done = start + len;
+            let from = if len == 0 { &[] } else { &sample[(row * self.w + col) * self.c..][..len] };
+            convert(from, &mut padded[start..done]);
         }
+        padded[done..].fill(B::zeroed());
     }
 }
 

@@ -125,10 +125,16 @@ impl Simd for Avx512 {
             let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x);
             let quiet = _mm512_set1_epi32(0x40_0000);
             let bits = _mm512_mask_or_epi32(rounded, nan, bits, quiet);
-            // The upper halves in one permutation: odd places of 16 bits.
-            let high = _mm512_permutexvar_epi16(UPPER_HALVES, bits);
-            let high = _mm512_castsi512_si256(high);
-            _mm256_storeu_si256(ptr.cast(), high);
+            self.store_exact_bf16_ptr(ptr, _mm512_castsi512_ps(bits));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_exact_bf16_ptr(self, ptr: *mut bf16, x: Self::F32) {
+        // SAFETY: the token, and the caller's promise.
+        unsafe {
+            let high = _mm512_permutexvar_epi16(UPPER_HALVES, _mm512_castps_si512(x));
+            _mm256_storeu_si256(ptr.cast(), _mm512_castsi512_si256(high));
         }
     }
 }

@@ -68,6 +68,48 @@ pub trait Simd: Copy {
     /// # Safety
     /// They must be writable.
     unsafe fn store_bf16_ptr(self, ptr: *mut bf16, x: Self::F32);
+    /// Writes `LANES` elements at `ptr` that are numbers of bf16.
+    ///
+    /// # Safety
+    /// They must be writable.
+    #[inline(always)]
+    unsafe fn store_exact_bf16_ptr(self, ptr: *mut bf16, x: Self::F32) {
+        // SAFETY: the caller's promise.
+        unsafe { self.store_bf16_ptr(ptr, x) }
+    }
+
+    /// The `LANES` elements from `i` on.
+    ///
+    /// # Safety
+    /// They exist.
+    #[inline(always)]
+    unsafe fn load_at<E: Element>(self, x: &[E], i: usize) -> Self::F32 {
+        debug_assert!(i + Self::LANES <= x.len());
+        // SAFETY: the caller's promise.
+        unsafe { E::load(self, x.as_ptr().add(i)) }
+    }
+
+    /// Overwrites the `LANES` elements from `i` on.
+    ///
+    /// # Safety
+    /// They exist.
+    #[inline(always)]
+    unsafe fn store_at<E: Element>(self, out: &mut [E], i: usize, x: Self::F32) {
+        debug_assert!(i + Self::LANES <= out.len());
+        // SAFETY: the caller's promise.
+        unsafe { E::store(self, out.as_mut_ptr().add(i), x) }
+    }
+
+    /// As [`store_at`](Self::store_at), of numbers that `E` has.
+    ///
+    /// # Safety
+    /// They exist.
+    #[inline(always)]
+    unsafe fn store_exact_at<E: Element>(self, out: &mut [E], i: usize, x: Self::F32) {
+        debug_assert!(i + Self::LANES <= out.len());
+        // SAFETY: the caller's promise.
+        unsafe { E::store_exact(self, out.as_mut_ptr().add(i), x) }
+    }
 
     /// The first `LANES` elements.
     #[inline(always)]

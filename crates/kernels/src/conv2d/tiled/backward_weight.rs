@@ -224,21 +224,21 @@ fn fill_line<'a>(
     let rows = inside(p.ih, layout.num_rows, first_row, p.ph, p.sh);
     let samples = input.chunks_exact(p.ih * p.iw * p.ic);
     let line = &mut line[..samples.len() * layout.sample_len() * p.ic];
-    let row_len = layout.pitch * p.ic;
     for (sample, line) in samples.zip(line.chunks_exact_mut(layout.sample_len() * p.ic)) {
-        for (y, out) in line.chunks_exact_mut(row_len).enumerate() {
-            if !rows.contains(&y) || cols.is_empty() {
-                out.fill(bf16::zeroed());
+        // What lies between two rows of data is zeroed at once.
+        let mut done = 0;
+        for y in rows.clone() {
+            let start = (y * layout.pitch + cols.start) * p.ic;
+            line[done..start].fill(bf16::zeroed());
+            done = start + cols.len() * p.ic;
+            let out = &mut line[start..done];
+            if out.is_empty() {
                 continue;
             }
             let (y, x) = (y * p.sh + first_row - p.ph, cols.start * p.sw + first_col - p.pw);
             let from = &sample[(y * p.iw + x) * p.ic..(y + 1) * p.iw * p.ic];
-            let (start, end) = (cols.start * p.ic, cols.end * p.ic);
-            out[..start].fill(bf16::zeroed());
-            out[end..].fill(bf16::zeroed());
-            let out = &mut out[start..end];
             if p.sw == 1 {
-                out.copy_from_slice(&from[..end - start]);
+                out.copy_from_slice(&from[..out.len()]);
             } else {
                 let pixels = from.chunks(p.sw * p.ic);
                 for (from, out) in pixels.zip(out.chunks_exact_mut(p.ic)) {
@@ -246,6 +246,7 @@ fn fill_line<'a>(
                 }
             }
         }
+        line[done..].fill(bf16::zeroed());
     }
     line
 }

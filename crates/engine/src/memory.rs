@@ -1,0 +1,181 @@
+//! Which values a training step keeps for all its samples, and which only while a phase runs on a few.
+//!
+//! What a phase makes and uses up stays in the cache of a thread, in buffers that are used again for the
+//! next samples: gradients that no later phase reads, and outputs of batch norms that only the
+//! convolution behind them reads. The backward makes the latter once more from the batch norm's input,
+//! which it reads anyway.
+
+use crate::step::{GradSlot, Phase, Slot, Step};
+use std::collections::HashMap;
+
+/// Sizes of buffers.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    /// Elements of each activation and each gradient that a group keeps, for one sample.
+    pub(crate) activations: Vec<usize>,
+    pub(crate) grads: Vec<usize>,
+    /// Elements of each of a thread's buffers.
+    pub(crate) local: Vec<usize>,
+}
+
+/// Gives every value of a training step its buffer. `group_len` is the most samples of a group.
+pub(crate) fn plan(
+    forward: &mut [Phase],
+    backward: &mut [Phase],
+    (input, output): (Slot, Slot),
+    grad_output: &mut GradSlot,
+    group_len: usize,
+) -> Memory {
+    let remade = made_for_one_phase(forward, output);
+    for phase in &mut *backward {
+        remake(phase, &remade);
+    }
+    let is_local = |slot: &Slot| remade.iter().any(|(made, _)| made == slot);
+    for step in steps_mut(forward).chain(steps_mut(backward)) {
+        step.visit(|slot| slot.local = is_local(slot), |_| ());
+    }
+    let grads = place_grads(backward, grad_output);
+    let local = number_local(forward.iter_mut().chain(&mut *backward), group_len);
+    let activations = kept_lens(steps(forward).chain(steps(backward)), input);
+    Memory { activations, grads, local }
+}
+
+impl Memory {
+    /// That of an evaluation, whose slots share buffers already.
+    pub(crate) fn of_eval(forward: &[Phase], input: Slot) -> Self {
+        Self { activations: kept_lens(steps(forward), input), ..Self::default() }
+    }
+}
+
+/// Elements each buffer needs for one sample: its largest value's.
+fn kept_lens<'a>(steps: impl Iterator<Item = &'a Step>, input: Slot) -> Vec<usize> {
+    let mut lens = Vec::new();
+    for slot in steps.flat_map(Step::slots).chain([input]).filter(|slot| !slot.local) {
+        lens.resize(lens.len().max(slot.buffer + 1), 0);
+        lens[slot.buffer] = slot.len.max(lens[slot.buffer]);
+    }
+    lens
+}
+
+fn steps(phases: &[Phase]) -> impl Iterator<Item = &Step> {
+    phases.iter().flat_map(|phase| &phase.steps)
+}
+
+fn steps_mut(phases: &mut [Phase]) -> impl Iterator<Item = &mut Step> {
+    phases.iter_mut().flat_map(|phase| &mut phase.steps)
+}
+
+/// Outputs of batch norms without a residual that only convolutions of the same phase read, with the
+/// step that makes them.
+fn made_for_one_phase(forward: &[Phase], output: Slot) -> Vec<(Slot, Step)> {
+    let mut made = Vec::new();
+    for phase in forward {
+        for step in &phase.steps {
+            let Step::Normalise { residual: None, output: slot, .. } = *step else { continue };
+            let reads = |other: &&Step| *other != step && other.slots().contains(&slot);
+            let mut here = phase.steps.iter().filter(reads);
+            let all = steps(forward).filter(reads).count();
+            if slot != output
+                && all == here.clone().count()
+                && here.all(|reader| matches!(reader, Step::Conv { .. }))
+            {
+                made.push((slot, *step));
+            }
+        }
+    }
+    made
+}
+
+/// Makes what a phase of the backward reads before its first use.
+fn remake(phase: &mut Phase, remade: &[(Slot, Step)]) {
+    for (slot, step) in remade {
+        if let Some(first) = phase.steps.iter().position(|step| step.slots().contains(slot)) {
+            phase.steps.insert(first, *step);
+        }
+    }
+}
+
+/// Finds the gradients that live in one phase, and lets others that are not needed at the same time
+/// share a buffer; returns the elements of each for one sample.
+fn place_grads(backward: &mut [Phase], grad_output: &mut GradSlot) -> Vec<usize> {
+    // The phases and steps of first and last use.
+    let mut lives: HashMap<usize, [(usize, usize); 2]> = HashMap::new();
+    for (i, phase) in backward.iter().enumerate() {
+        for (j, step) in phase.steps.iter().enumerate() {
+            for slot in step.grad_slots() {
+                lives.entry(slot.buffer).or_insert([(i, j); 2])[1] = (i, j);
+            }
+        }
+    }
+    let fed = grad_output.buffer;
+    let kept = |lives: &HashMap<usize, [(usize, usize); 2]>, buffer: usize| {
+        let [first, last] = lives[&buffer];
+        buffer == fed || first.0 != last.0
+    };
+    let mut lens = vec![grad_output.len];
+    let mut places = HashMap::from([(fed, 0)]);
+    let mut free: Vec<usize> = Vec::new();
+    grad_output.buffer = 0;
+    for (i, phase) in backward.iter_mut().enumerate() {
+        for (j, step) in phase.steps.iter_mut().enumerate() {
+            let mut done = Vec::new();
+            let place = |slot: &mut GradSlot| {
+                let value = slot.buffer;
+                slot.local = !kept(&lives, value);
+                if slot.local {
+                    return;
+                }
+                slot.buffer = *places.entry(value).or_insert_with(|| {
+                    match free.iter().position(|place| lens[*place] == slot.len) {
+                        Some(found) => free.swap_remove(found),
+                        None => {
+                            lens.push(slot.len);
+                            lens.len() - 1
+                        }
+                    }
+                });
+                if lives[&value][1] == (i, j) {
+                    done.push(slot.buffer);
+                }
+            };
+            step.visit(|_| (), place);
+            free.extend(done);
+        }
+    }
+    lens
+}
+
+/// Numbers the local values of each phase; returns the elements of each buffer.
+fn number_local<'a>(phases: impl Iterator<Item = &'a mut Phase>, group_len: usize) -> Vec<usize> {
+    let mut lens: Vec<usize> = Vec::new();
+    for phase in phases {
+        let at_once = phase.samples_at_once.min(group_len);
+        // The values numbered so far: activations and gradients.
+        let mut values: Vec<(bool, usize)> = Vec::new();
+        let mut number = |value: (bool, usize), len: usize| {
+            let found = values.iter().position(|known| *known == value);
+            let number = found.unwrap_or_else(|| {
+                values.push(value);
+                values.len() - 1
+            });
+            lens.resize(lens.len().max(number + 1), 0);
+            lens[number] = lens[number].max(len * at_once);
+            number
+        };
+        for step in &mut phase.steps {
+            let activation = |slot: &mut Slot| {
+                if slot.local {
+                    slot.buffer = number((false, slot.buffer), slot.len);
+                }
+            };
+            step.visit(activation, |_| ());
+            let grad = |slot: &mut GradSlot| {
+                if slot.local {
+                    slot.buffer = number((true, slot.buffer), slot.len);
+                }
+            };
+            step.visit(|_| (), grad);
+        }
+    }
+    lens
+}
