@@ -1,5 +1,7 @@
 //! `residua bench`: how fast this machine is at it.
 
+mod hardware;
+mod kernels;
 mod step;
 
 use anyhow::Result;
@@ -11,9 +13,11 @@ use crate::arguments::{self, PrecisionArg, ThreadArgs};
 use crate::failure::Outcome;
 use crate::{output, table};
 
-/// Measure how fast networks run here, on random data
+/// Measure how fast this machine is, its kernels, and networks on random data
 #[derive(Debug, Subcommand)]
 pub(crate) enum BenchCommand {
+    Hardware(hardware::HardwareBench),
+    Kernels(kernels::KernelsBench),
     Train(TrainBench),
     Infer(InferBench),
 }
@@ -21,6 +25,8 @@ pub(crate) enum BenchCommand {
 impl BenchCommand {
     pub(crate) fn run(&self) -> Result<Outcome> {
         match self {
+            Self::Hardware(bench) => bench.run(),
+            Self::Kernels(bench) => bench.run(),
             Self::Train(TrainBench { args }) => run(Task::Train, args),
             Self::Infer(InferBench { args }) => run(Task::Infer, args),
         }

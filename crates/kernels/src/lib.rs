@@ -9,6 +9,7 @@
 //! | [`zero_pad`] | the parameter-free shortcut | `zero_pad` |
 //! | [`cross_entropy`] | loss and its gradient | `cross_entropy` |
 //! | [`sgd`] | the update | `sgd` |
+//! | [`peak`] | what a core can do at most | |
 //!
 //! Activations are NHWC, weights are in PyTorch's layouts until a kernel packs them. Sizes are
 //! checked where a problem is made ([`Conv2dProblem`]); a slice of the wrong length is a programming
@@ -30,6 +31,7 @@ mod element;
 pub mod global_avg_pool;
 mod isa;
 pub mod max_pool;
+pub mod peak;
 mod problem;
 pub mod reference;
 pub mod relu;

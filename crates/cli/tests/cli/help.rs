@@ -17,6 +17,8 @@ fn help_is_as_reviewed() {
         "data check",
         "data export",
         "bench",
+        "bench hardware",
+        "bench kernels",
         "bench train",
         "bench infer",
     ] {

@@ -19,6 +19,8 @@ use direct::Direct;
 use half::bf16;
 #[cfg(target_arch = "x86_64")]
 use tiled::Tiled;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use tiled::multiply_tiles;
 use vector::Vector;
 
 /// One implementation of the three passes of a convolution.

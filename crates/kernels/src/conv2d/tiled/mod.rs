@@ -15,6 +15,28 @@ use crate::{Conv2dProblem, Isa};
 use half::bf16;
 use packing::TilePacking;
 
+/// `rounds` rounds of the widest block's products, on operands in the first-level cache.
+pub(crate) fn multiply_tiles(rounds: usize) {
+    if rounds == 0 {
+        return;
+    }
+    let operands = crate::Aligned::<bf16>::zeroed(4 * block::B_TILE);
+    let first = operands.as_ptr();
+    let call = block::BlockCall {
+        x: [first; 4],
+        steps: 1,
+        run_stride: 0,
+        w_col_stride: 0,
+        runs: rounds,
+        x_stride: 64,
+        w: first,
+        w_stride: 64,
+        w_step: 0,
+    };
+    // SAFETY: no stride moves a tile from where it starts, and there are four tiles' elements.
+    unsafe { block::block(2, 2)(&crate::amx::Amx::start(), &call, &mut block::Acc::new()) }
+}
+
 /// The tile unit.
 #[derive(Debug)]
 pub(super) struct Tiled;

@@ -1,0 +1,156 @@
+//! `residua bench hardware`: the rates that everything else is measured against.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use clap::Args;
+use residua_engine::{Isa, ThreadPool};
+use residua_kernels::{Aligned, peak};
+use serde::Serialize;
+
+use crate::arguments::ThreadArgs;
+use crate::failure::Outcome;
+use crate::{output, table};
+
+/// Measure the peak of multiply-adds and of reading, by instruction set and size
+#[derive(Debug, Args)]
+#[command(after_long_help = "\
+Examples:
+  residua bench hardware
+  residua bench hardware --threads 1 --json")]
+pub(crate) struct HardwareBench {
+    /// Print JSON, one object in each line
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    threads: ThreadArgs,
+}
+
+/// Bytes that each thread reads again and again: within the caches of common processors' cores,
+/// within the one they share, and beyond.
+const READ_BYTES: [usize; 4] = [16 << 10, 512 << 10, 8 << 20, 256 << 20];
+const MEASURED: Duration = Duration::from_millis(200);
+
+#[derive(Debug, Serialize)]
+#[serde(tag = "task", rename = "hardware")]
+struct Measured {
+    measure: &'static str,
+    isa: String,
+    threads: usize,
+    /// Bytes that a thread reads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bytes: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gflop_per_s: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gb_per_s: Option<f64>,
+}
+
+impl HardwareBench {
+    pub(super) fn run(&self) -> Result<Outcome> {
+        let pool = ThreadPool::new(self.threads.number())?;
+        let threads = pool.num_threads();
+        let mut rows = table::new(["Measure", "Instructions", ">all threads"]);
+        let mut tell = |measured: Measured| -> Result<()> {
+            if self.json {
+                output::json_line(&measured)?;
+            } else {
+                rows.add_row(measured.row());
+            }
+            Ok(())
+        };
+        for isa in Isa::supported() {
+            let measure = match isa {
+                Isa::Amx => "bf16 products of tiles",
+                _ => "f32 multiply-adds",
+            };
+            let flop: f64 = pool.install(|| rayon::broadcast(|_| peak_rate(isa)).iter().sum());
+            tell(Measured {
+                measure,
+                isa: isa.to_string(),
+                threads,
+                bytes: None,
+                gflop_per_s: Some(flop / 1e9),
+                gb_per_s: None,
+            })?;
+        }
+        let isa = Isa::best()?;
+        for bytes in READ_BYTES {
+            let read = pool.install(|| {
+                let rates = rayon::broadcast(|_| {
+                    let mut data = Aligned::<f32>::zeroed(bytes / 4);
+                    // Pages that were never written may all be the same one.
+                    data.fill(1.0);
+                    single_rate(|| {
+                        let mut sum = 0.0;
+                        peak::read(isa, &data, &mut sum);
+                        std::hint::black_box(sum);
+                        bytes as u64
+                    })
+                });
+                rates.iter().sum::<f64>()
+            });
+            tell(Measured {
+                measure: "reading",
+                isa: isa.to_string(),
+                threads,
+                bytes: Some(bytes),
+                gflop_per_s: None,
+                gb_per_s: Some(read / 1e9),
+            })?;
+        }
+        if !self.json {
+            output::line(table::text(&rows))?;
+            output::line(format_args!("{threads} threads, each on its own data"))?;
+        }
+        Ok(Outcome::Done)
+    }
+}
+
+impl Measured {
+    fn row(&self) -> [String; 3] {
+        let measure = match self.bytes {
+            Some(bytes) => format!("{} {} KiB", self.measure, table::grouped(bytes as u64 >> 10)),
+            None => self.measure.to_owned(),
+        };
+        let rate = match (self.gflop_per_s, self.gb_per_s) {
+            (Some(gflop), _) => format!("{} GFLOP/s", table::grouped(gflop.round() as u64)),
+            (_, Some(gb)) => format!("{} GB/s", table::grouped(gb.round() as u64)),
+            _ => String::new(),
+        };
+        [measure, self.isa.clone(), rate]
+    }
+}
+
+/// The most floating-point operations a second that this thread does: of tiles, or of vectors.
+pub(super) fn peak_rate(isa: Isa) -> f64 {
+    if isa == Isa::Amx {
+        return single_rate(tiles);
+    }
+    let rate = |few: bool| {
+        single_rate(|| {
+            let mut flop = 0;
+            peak::multiply_add(isa, 10_000, few, &mut flop);
+            flop
+        })
+    };
+    rate(false).max(rate(true))
+}
+
+/// Floating-point operations of some rounds of tiles.
+fn tiles() -> u64 {
+    let mut flop = 0;
+    #[cfg(target_arch = "x86_64")]
+    peak::multiply_tiles(2_000, &mut flop);
+    flop
+}
+
+/// Work a second of this thread.
+fn single_rate(work: impl Fn() -> u64) -> f64 {
+    work();
+    let (start, mut done) = (Instant::now(), 0);
+    while start.elapsed() < MEASURED {
+        done += work();
+    }
+    done as f64 / start.elapsed().as_secs_f64()
+}
