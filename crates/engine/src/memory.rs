@@ -179,3 +179,45 @@ fn number_local<'a>(phases: impl Iterator<Item = &'a mut Phase>, group_len: usiz
     }
     lens
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Mode, PlanOptions, backward, forward, step::phases};
+    use residua_graph::{Conv2d, GraphBuilder, Shape};
+
+    #[test]
+    fn what_one_phase_uses_up_is_not_kept() {
+        // conv, bn, relu, conv, bn, relu, fc: the first ReLU's output has one reader, a convolution.
+        let mut b = GraphBuilder::new(Shape::image(3, 4, 4));
+        let mut value = b.input();
+        for i in 0..2 {
+            let conv = Conv2d { padding: [1; 2], ..Conv2d::square(8, 3) };
+            value = b.conv2d(&format!("conv{i}"), value, conv).unwrap();
+            value = b.batch_norm(&format!("bn{i}"), value).unwrap();
+            value = b.relu(&format!("relu{i}"), value);
+        }
+        let pooled = b.global_avg_pool("avgpool", value);
+        let logits = b.linear("fc", pooled, 2).unwrap();
+        let graph = b.finish(logits);
+        let options = PlanOptions { mode: Mode::Train, ..PlanOptions::train(4).unwrap() };
+        let compiled = forward::compile::<f32>(&graph, &options).unwrap();
+        let (input, output) = (compiled.input, compiled.output);
+        let conv_lens: Vec<_> = compiled.convs.iter().map(|c| c.problem.weight_len()).collect();
+        let mut back = backward::compile(&compiled.steps, input, output);
+        let mut forward = phases(compiled.steps, &conv_lens, 4);
+        let mut backward = phases(back.steps, &conv_lens, 4);
+        let memory = plan(&mut forward, &mut backward, (input, output), &mut back.grad_output, 2);
+
+        // Kept: the input, both convolutions' outputs, the last ReLU's, the mean and the logits.
+        let kept: usize = memory.activations.iter().sum();
+        assert_eq!(kept, 3 * 16 + 3 * 8 * 16 + 8 + 2);
+        let is_local = |slot: &Slot| slot.local;
+        let remade = steps(&backward).filter(|step| matches!(step, Step::Normalise { .. }));
+        assert!(remade.flat_map(Step::slots).any(|slot| is_local(&slot)));
+        // Two samples of the values that a phase uses up.
+        assert!(memory.local.iter().all(|len| *len <= 2 * 8 * 16) && !memory.local.is_empty());
+        // Only what is fed in and what goes from one phase to the next.
+        assert_eq!(memory.grads.iter().filter(|len| **len == 8 * 16).count(), 1);
+    }
+}
