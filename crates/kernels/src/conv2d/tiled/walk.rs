@@ -11,8 +11,11 @@ use std::arch::x86_64::*;
 /// A tile of rows: up to 16 output pixels whose windows lie at the grid's column distance in `x`.
 #[derive(Debug, Clone, Copy, Default)]
 struct Tile {
-    /// Its first window, in elements.
+    /// The first window that it reads, in elements.
     x: usize,
+    /// Windows before its first pixel: the last tile of a line begins earlier rather than read beyond
+    /// the line.
+    before: usize,
     /// Its first pixel.
     sample: usize,
     row: usize,
@@ -61,14 +64,17 @@ impl Iterator for Tiles<'_> {
             1 => (self.position / self.pitch, self.position % self.pitch),
             _ => (self.line, self.position),
         };
+        let len = (self.line_len - self.position).min(TILE);
+        let before = if self.line_len >= TILE { TILE - len } else { 0 };
         let tile = Tile {
             x: self.sample * grid.x_sample_stride
                 + self.line * grid.x_row_stride
-                + self.position * grid.x_col_stride,
+                + (self.position - before) * grid.x_col_stride,
+            before,
             sample: self.sample,
             row,
             col,
-            len: (self.line_len - self.position).min(TILE),
+            len,
         };
         self.position += TILE;
         if self.position >= self.line_len {
@@ -81,10 +87,14 @@ impl Iterator for Tiles<'_> {
     }
 }
 
-/// Elements that may be read after the last window: a tile's rows beyond the last pixel, and the
-/// end of a window row's last step.
+/// Elements that may be read after the last window: the rows that a tile has more than a short line
+/// has pixels, and the end of a window row's last step.
 pub(super) fn slack(grid: &Grid) -> usize {
-    (TILE - 1) * grid.x_col_stride + STEP
+    if grid.num_rows == 0 || grid.num_cols == 0 {
+        return 0;
+    }
+    let missing = TILE.saturating_sub(Tiles::new(grid).line_len);
+    missing * grid.x_col_stride + grid.window_len.next_multiple_of(STEP) - grid.window_len
 }
 
 /// `out[sample, row, col, :] = start + Σ_k window(sample, row, col)[k] · w[k, :]`, rounded once.
@@ -186,6 +196,7 @@ impl Store<'_> {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
     fn tile(&self, sums: &[f32], tile: &Tile, out: &mut [bf16]) {
         let grid = self.grid;
+        let sums = &sums[tile.before * TILE..];
         let (mut row, mut col, mut first) = (tile.row, tile.col, 0);
         while first < tile.len {
             let len = (self.pitch - col).min(tile.len - first);
