@@ -50,9 +50,9 @@ Examples:
   residua quickstart
   residua quickstart --seed 1 --steps 2000 --out runs/longer";
 
-const DATA: &str = "synthetic:shapes?train=8000&dev=500&test=1000";
+const DATA: &str = "synthetic:shapes?train=8000&dev=500&test=1000&difficulty=0";
 /// Other pictures than those of [`DATA`].
-const NEW_DATA: &str = "synthetic:shapes?train=10&dev=0&test=10&seed=1000";
+const NEW_DATA: &str = "synthetic:shapes?train=10&dev=0&test=10&seed=1000&difficulty=0";
 const RESIDUAL: &str = "resnet32-w8";
 const NUM_STEPS: u64 = 600;
 

@@ -12,7 +12,7 @@
 //!   labels in `NAME.labels.npy` beside it or in its last column; also a folder of `train`, `dev`
 //!   and `test` files of this kind;
 //! * `synthetic:shapes` or `synthetic:spirals`, with options such as
-//!   `synthetic:shapes?train=20000&dev=2000&test=4000&seed=1`.
+//!   `synthetic:shapes?train=20000&dev=2000&test=4000&seed=1&difficulty=1`.
 //!
 //! The three sets are always called [train, dev and test](Split). A source that lacks a dev split
 //! gets one cut from its training samples, and one without any splits a test split too.

@@ -24,8 +24,12 @@ pub(crate) fn generate(name: &str) -> Result<Found, DataError> {
         "shapes" => {
             let counts = query.counts([20_000, 2_000, 4_000])?;
             let seed = query.take("seed", 0)?;
-            query.expect_empty("train, dev, test, seed")?;
-            let (shape, data, labels) = shapes::draw(&counts, seed);
+            let difficulty: f32 = query.take("difficulty", 1.0)?;
+            query.expect_empty("train, dev, test, seed, difficulty")?;
+            if !(0.0..=1.0).contains(&difficulty) {
+                return Err(query.refuse("difficulty", &difficulty.to_string(), "0 to 1"));
+            }
+            let (shape, data, labels) = shapes::draw(&counts, seed, difficulty);
             let samples = Samples::Pixels { shape, data };
             Ok(found(name, shapes::CLASSES, samples, labels, counts, Augment::PAD_CROP_FLIP))
         }

@@ -22,20 +22,47 @@ type Colour = [f32; 3];
 /// Red, green and blue from 0 to 1.
 struct Canvas([[Colour; SIZE]; SIZE]);
 
+/// How hard the shapes are to tell apart.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// The smallest radius, in pixels.
+    radius: f32,
+    /// The least distance of the shape's colour to the background's.
+    contrast: f32,
+    /// The most noise, a standard deviation.
+    noise: f32,
+}
+
+impl Limits {
+    /// From 0, where small networks learn fast, to 1, where good ones reach 95 to 99 %.
+    fn of(difficulty: f32) -> Self {
+        Self {
+            radius: 9.0 - 2.0 * difficulty,
+            contrast: 0.6 - 0.3 * difficulty,
+            noise: 0.09 + 0.06 * difficulty,
+        }
+    }
+}
+
 /// Draws the three splits one after the other; the classes take turns.
-pub(super) fn draw(counts: &[usize; 3], seed: u64) -> (PixelShape, Vec<u8>, Vec<u32>) {
+pub(super) fn draw(
+    counts: &[usize; 3],
+    seed: u64,
+    difficulty: f32,
+) -> (PixelShape, Vec<u8>, Vec<u32>) {
+    let limits = Limits::of(difficulty);
     let outlines = outline::all();
     let positions: Vec<_> = positions(counts).collect();
     let mut data = vec![0; positions.len() * SHAPE.len()];
     data.par_chunks_exact_mut(SHAPE.len()).zip(&positions).for_each(|(pixels, &(split, i))| {
         let rng = stream(seed, Purpose::Shapes, split as u64, i as u64);
-        draw_picture(&outlines, i % CLASSES.len(), rng, pixels);
+        draw_picture(&outlines[i % CLASSES.len()], &limits, rng, pixels);
     });
     let labels = positions.iter().map(|&(_, i)| (i % CLASSES.len()) as u32).collect();
     (SHAPE, data, labels)
 }
 
-fn draw_picture(outlines: &[Outline], class: usize, mut rng: ChaCha8Rng, pixels: &mut [u8]) {
+fn draw_picture(outline: &Outline, limits: &Limits, mut rng: ChaCha8Rng, pixels: &mut [u8]) {
     let rng = &mut rng;
     let ground: Colour = rng.random();
     let mut canvas = Canvas([[ground; SIZE]; SIZE]);
@@ -43,12 +70,12 @@ fn draw_picture(outlines: &[Outline], class: usize, mut rng: ChaCha8Rng, pixels:
     for _ in 0..rng.random_range(0..4) {
         paint_clutter(&mut canvas, rng);
     }
-    paint_shape(&mut canvas, &outlines[class], ground, rng);
+    paint_shape(&mut canvas, outline, ground, limits, rng);
     // What covers the shape is small, so that it stays recognisable.
     for _ in 0..rng.random_range(0..2) {
         paint_clutter(&mut canvas, rng);
     }
-    let amplitude = rng.random_range(0.0..0.12);
+    let amplitude = rng.random_range(0.0..limits.noise);
     for (pixel, colour) in pixels.as_chunks_mut().0.iter_mut().zip(canvas.0.as_flattened()) {
         *pixel = colour.map(|c| ((c + amplitude * noise(rng)) * 255.0).round() as u8);
     }
@@ -108,8 +135,14 @@ fn paint_clutter(canvas: &mut Canvas, rng: &mut ChaCha8Rng) {
     });
 }
 
-fn paint_shape(canvas: &mut Canvas, outline: &Outline, ground: Colour, rng: &mut ChaCha8Rng) {
-    let radius = rng.random_range(8.0..14.0_f32);
+fn paint_shape(
+    canvas: &mut Canvas,
+    outline: &Outline,
+    ground: Colour,
+    limits: &Limits,
+    rng: &mut ChaCha8Rng,
+) {
+    let radius = rng.random_range(limits.radius..14.0);
     let squash = rng.random_range(0.8..1.0_f32);
     let softness = rng.random_range(1.0..2.2);
     let margin = 0.85 * radius;
@@ -118,7 +151,7 @@ fn paint_shape(canvas: &mut Canvas, outline: &Outline, ground: Colour, rng: &mut
     let [ux, uy] = direction(rng);
     // Turned, squashed along a direction of its own, and turned again.
     let [vx, vy] = direction(rng);
-    let colour = contrasting(ground, rng);
+    let colour = contrasting(ground, limits.contrast, rng);
     let shade = near(colour, 0.25, rng);
     let [gx, gy] = direction(rng);
 
@@ -174,11 +207,11 @@ fn near(colour: Colour, range: f32, rng: &mut ChaCha8Rng) -> Colour {
 }
 
 /// A colour that stands out, if only just.
-fn contrasting(ground: Colour, rng: &mut ChaCha8Rng) -> Colour {
+fn contrasting(ground: Colour, least: f32, rng: &mut ChaCha8Rng) -> Colour {
     loop {
         let colour: Colour = rng.random();
         let squares: f32 = colour.iter().zip(ground).map(|(a, b)| (a - b) * (a - b)).sum();
-        if squares > 0.45 * 0.45 {
+        if squares > least * least {
             return colour;
         }
     }
