@@ -28,7 +28,7 @@ First steps:
 
 Environment:
   RESIDUA_ISA=portable|avx2|avx512|amx   the most that kernels may use [default: what there is]
-  NO_COLOR=1                         no colours";
+  NO_COLOR=1                             no colours";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
