@@ -122,14 +122,11 @@ impl<E: ConvElement> Group<E> {
         which: &Range<usize>,
         f: impl FnOnce(&Self, &mut [E]),
     ) {
-        let (buffers, which) = match slot.local {
-            true => (&mut self.local, &(0..which.len())),
-            false => (&mut self.activations, which),
-        };
-        let mut buffer = take(&mut buffers[slot.buffer]);
-        f(self, samples_mut(&mut buffer, slot.len, which));
-        let buffers = if slot.local { &mut self.local } else { &mut self.activations };
-        buffers[slot.buffer] = buffer;
+        let Slot { buffer, len, local } = slot;
+        match local {
+            true => self.write_in(|group| &mut group.local[buffer], len, &(0..which.len()), f),
+            false => self.write_in(|group| &mut group.activations[buffer], len, which, f),
+        }
     }
 
     /// As [`write`](Self::write), for a gradient.
@@ -139,14 +136,24 @@ impl<E: ConvElement> Group<E> {
         which: &Range<usize>,
         f: impl FnOnce(&Self, &mut [E]),
     ) {
-        let (buffers, which) = match slot.local {
-            true => (&mut self.local, &(0..which.len())),
-            false => (&mut self.grads, which),
-        };
-        let mut buffer = take(&mut buffers[slot.buffer]);
-        f(self, samples_mut(&mut buffer, slot.len, which));
-        let buffers = if slot.local { &mut self.local } else { &mut self.grads };
-        buffers[slot.buffer] = buffer;
+        let GradSlot { buffer, len, local } = slot;
+        match local {
+            true => self.write_in(|group| &mut group.local[buffer], len, &(0..which.len()), f),
+            false => self.write_in(|group| &mut group.grads[buffer], len, which, f),
+        }
+    }
+
+    /// Takes a buffer out of the group while `f` writes to it.
+    fn write_in(
+        &mut self,
+        buffer: impl Fn(&mut Self) -> &mut Aligned<E>,
+        len: usize,
+        which: &Range<usize>,
+        f: impl FnOnce(&Self, &mut [E]),
+    ) {
+        let mut taken = take(buffer(self));
+        f(self, samples_mut(&mut taken, len, which));
+        *buffer(self) = taken;
     }
 
     fn step(&mut self, shared: &Shared<E>, step: &Step, which: &Range<usize>) {
