@@ -1,6 +1,6 @@
 //! From forward steps to backward steps.
 
-use crate::step::{GradSlot, Slot, Step};
+use crate::step::{GradInput, GradOutput, GradSlot, GradSums, Input, Mask, Slot, Step};
 use std::collections::HashMap;
 
 /// What the backward of some forward steps needs.
@@ -41,8 +41,9 @@ impl Compiler {
                 if relu {
                     grad_output = self.own(grad_output);
                 }
-                let output = relu.then_some(output);
-                self.steps.push(Step::NormGradSums { norm, input, output, grad_output });
+                let mask = if relu { Mask::Output(output) } else { Mask::None };
+                let sums = GradSums { norm, input, mask };
+                self.steps.push(Step::NormGradSums { sums, grad_output });
                 self.give_new(input, |grad_input| Step::NormGradInput {
                     norm,
                     input,
@@ -54,15 +55,15 @@ impl Compiler {
                     None => self.release(grad_output),
                 }
             }
-            Step::Conv { conv, input, output } => {
+            Step::Conv { conv, input: Input::Stored(slot), output, .. } => {
                 let Some(grad_output) = self.grads.remove(&output) else { return };
-                self.steps.push(Step::ConvGradWeight { conv, input, grad_output });
-                self.give_accumulating(input, |grad_input, accumulate| Step::ConvGradInput {
-                    conv,
-                    grad_output,
-                    grad_input,
+                let grad_input = self.accumulating(slot).map(|(grad, accumulate)| GradInput {
+                    grad,
                     accumulate,
+                    sums: None,
                 });
+                let (input, grad) = (Input::Stored(slot), GradOutput::Stored(grad_output));
+                self.steps.push(Step::ConvGrad { conv, input, grad_output: grad, grad_input });
                 self.release(grad_output);
             }
             Step::Relu { input, output } => {
@@ -102,12 +103,10 @@ impl Compiler {
             }
             Step::ZeroPad { problem, input, output } => {
                 let Some(grad_output) = self.grads.remove(&output) else { return };
-                self.give_accumulating(input, |grad_input, accumulate| Step::ZeroPadGrad {
-                    problem,
-                    grad_output,
-                    grad_input,
-                    accumulate,
-                });
+                if let Some((grad_input, accumulate)) = self.accumulating(input) {
+                    let step = Step::ZeroPadGrad { problem, grad_output, grad_input, accumulate };
+                    self.steps.push(step);
+                }
                 self.release(grad_output);
             }
             _ => unreachable!("{step:?} is no forward step"),
@@ -135,15 +134,16 @@ impl Compiler {
         }
     }
 
-    /// As [`give_new`](Self::give_new), for a step that can add to what is there.
-    fn give_accumulating(&mut self, to: Slot, step: impl FnOnce(GradSlot, bool) -> Step) {
+    /// For a step that can add to what is there: where an activation's gradient is, if it is wanted, and
+    /// whether there is something.
+    fn accumulating(&mut self, to: Slot) -> Option<(GradSlot, bool)> {
         if to == self.input {
-            return;
+            return None;
         }
         let sum = self.owned_grad(to);
         let grad = sum.unwrap_or_else(|| self.allocate(to.len));
-        self.steps.push(step(grad, sum.is_some()));
         self.grads.insert(to, grad);
+        Some((grad, sum.is_some()))
     }
 
     /// The gradient an activation has so far, in a buffer that nobody else holds.

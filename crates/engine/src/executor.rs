@@ -1,6 +1,7 @@
 use crate::backward::{self, Backward};
 use crate::conv::Conv;
 use crate::forward::{self, Forward};
+use crate::fuse;
 use crate::group::{Group, GroupSizes, Shared};
 use crate::memory::{self, Memory};
 use crate::norm::Norm;
@@ -43,10 +44,15 @@ impl<E: ConvElement> Executor<E> {
     pub(crate) fn new(graph: &Graph, options: &PlanOptions) -> Result<Self, PlanError> {
         let mut forward = forward::compile(graph, options)?;
         let train = options.mode == Mode::Train;
-        let backward =
+        let mut backward =
             train.then(|| backward::compile(&forward.steps, forward.input, forward.output));
-        if !train {
-            forward::share_buffers(&mut forward);
+        let unstored = fuse::forward(&mut forward.steps, forward.output);
+        match &mut backward {
+            Some(backward) => {
+                let has_bias = |conv: usize| forward.convs[conv].bias.is_some();
+                fuse::backward(&mut backward.steps, &unstored, has_bias);
+            }
+            None => forward::share_buffers(&mut forward),
         }
         Ok(Self::assemble(graph, *options, forward, backward))
     }
@@ -59,7 +65,7 @@ impl<E: ConvElement> Executor<E> {
     ) -> Self {
         let Forward { steps, convs, norms, pools, input, output } = forward;
         let conv_lens: Vec<_> = convs.iter().map(|conv| conv.problem.weight_len()).collect();
-        let mut forward_phases = phases(steps, &conv_lens, size_of::<E>());
+        let forward_phases = phases(steps, &conv_lens, size_of::<E>());
         let num_params = graph.num_parameters();
         let groups_for_grads = GROUP_GRADS_BYTES / (4 * num_params).max(1);
         let num_groups = groups_for_grads.clamp(MIN_GROUPS, MAX_GROUPS).min(options.batch_size);
@@ -67,13 +73,8 @@ impl<E: ConvElement> Executor<E> {
         let (memory, grad_output, backward_phases) = match backward {
             Some(Backward { steps, mut grad_output }) => {
                 let mut phases = phases(steps, &conv_lens, size_of::<E>());
-                let memory = memory::plan(
-                    &mut forward_phases,
-                    &mut phases,
-                    (input, output),
-                    &mut grad_output,
-                    group_len,
-                );
+                let memory =
+                    memory::plan(&forward_phases, &mut phases, input, &mut grad_output, group_len);
                 (memory, Some(grad_output), phases)
             }
             None => (Memory::of_eval(&forward_phases, input), None, Vec::new()),

@@ -2,7 +2,7 @@
 
 use crate::conv::Conv;
 use crate::norm::{Norm, NormTensors};
-use crate::step::{Slot, Step};
+use crate::step::{Input, Slot, Step};
 use crate::{Mode, PlanError, PlanOptions};
 use residua_graph::{Graph, Node, Op, Shape, ValueId};
 use residua_kernels::conv2d::{self, ConvElement};
@@ -85,7 +85,7 @@ impl<'a, E: ConvElement> Compiler<'a, E> {
     }
 
     fn slot(&self, value: ValueId) -> Slot {
-        Slot { buffer: value.index(), len: self.graph.shape(value).len(), local: false }
+        Slot { buffer: value.index(), len: self.graph.shape(value).len() }
     }
 
     fn node(&mut self, i: usize, node: &Node) -> Result<(), PlanError> {
@@ -101,7 +101,7 @@ impl<'a, E: ConvElement> Compiler<'a, E> {
         let step = match &node.op {
             Op::Conv2d { .. } | Op::Linear { .. } => {
                 let conv = self.conv(node, shape)?;
-                Step::Conv { conv, input, output }
+                Step::Conv { conv, input: Input::Stored(input), output, moments: None }
             }
             Op::BatchNorm(_) => return self.norm(i, node, input),
             Op::Relu => Step::Relu { input, output },

@@ -3,11 +3,11 @@
 use crate::buffer::{samples, samples_mut};
 use crate::conv::{Conv, ConvGrad};
 use crate::norm::{Norm, NormPartial};
-use crate::step::{GradSlot, Phase, Slot, Step};
-use residua_kernels::conv2d::ConvElement;
+use crate::step::{GradInput, GradOutput, GradSlot, GradSums, Input, Mask, Phase, Slot, Step};
+use residua_kernels::conv2d::{Backward, ConvElement, Forward, Moments, NormGradSums, Sums};
 use residua_kernels::{
-    Aligned, Isa, MaxPoolProblem, add, batch_norm, conv2d, global_avg_pool, max_pool, relu,
-    zero_pad,
+    Aligned, Isa, MaxPoolProblem, NormGrad, Normalised, Source, add, batch_norm, conv2d,
+    global_avg_pool, max_pool, relu, zero_pad,
 };
 use std::mem::{swap, take};
 use std::ops::Range;
@@ -83,10 +83,7 @@ impl<E: ConvElement> Group<E> {
     }
 
     pub(crate) fn activation(&self, slot: Slot, which: &Range<usize>) -> &[E] {
-        match slot.local {
-            true => samples(&self.local[slot.buffer], slot.len, &(0..which.len())),
-            false => samples(&self.activations[slot.buffer], slot.len, which),
-        }
+        samples(&self.activations[slot.buffer], slot.len, which)
     }
 
     fn grad(&self, slot: GradSlot, which: &Range<usize>) -> &[E] {
@@ -122,11 +119,8 @@ impl<E: ConvElement> Group<E> {
         which: &Range<usize>,
         f: impl FnOnce(&Self, &mut [E]),
     ) {
-        let Slot { buffer, len, local } = slot;
-        match local {
-            true => self.write_in(|group| &mut group.local[buffer], len, &(0..which.len()), f),
-            false => self.write_in(|group| &mut group.activations[buffer], len, which, f),
-        }
+        let Slot { buffer, len } = slot;
+        self.write_in(|group| &mut group.activations[buffer], len, which, f);
     }
 
     /// As [`write`](Self::write), for a gradient.
@@ -159,12 +153,9 @@ impl<E: ConvElement> Group<E> {
     fn step(&mut self, shared: &Shared<E>, step: &Step, which: &Range<usize>) {
         let (isa, n) = (shared.isa, which.len());
         match *step {
-            Step::Conv { conv, input, output } => self.write(output, which, |group, output| {
-                let conv = &shared.convs[conv];
-                let problem = conv.problem.with_n(n);
-                let (input, bias) = (group.activation(input, which), conv.packed_bias.as_deref());
-                conv.kernel.forward(&problem, input, &conv.packed, bias, output);
-            }),
+            Step::Conv { conv, input, output, moments } => {
+                self.conv(shared, conv, input, (output, moments), which);
+            }
             Step::Moments { norm, input } => self.add_moments(shared, norm, input, which),
             Step::Normalise { norm, input, residual, relu, output } => {
                 self.write(output, which, |group, output| {
@@ -214,54 +205,21 @@ impl<E: ConvElement> Group<E> {
     fn backward_step(&mut self, shared: &Shared<E>, step: &Step, which: &Range<usize>) {
         let (isa, n) = (shared.isa, which.len());
         match *step {
-            Step::NormGradSums { norm, input, output, grad_output } => {
-                self.add_grad_sums(shared, norm, input, output, grad_output, which);
+            Step::NormGradSums { sums, grad_output } => {
+                let mut partial = take(&mut self.norm_partials[sums.norm]);
+                self.write_grad(grad_output, which, |group, grad_output| {
+                    group.grad_sums(shared, sums, &mut partial, which).add(isa, grad_output);
+                });
+                self.norm_partials[sums.norm] = partial;
             }
             Step::NormGradInput { norm, input, grad_output, grad_input } => {
                 self.write_grad(grad_input, which, |group, grad_input| {
-                    let norm = &shared.norms[norm];
-                    batch_norm::backward_apply(
-                        isa,
-                        group.grad(grad_output, which),
-                        group.activation(input, which),
-                        &norm.mean,
-                        &norm.a,
-                        &norm.b,
-                        &norm.c,
-                        grad_input,
-                    );
+                    let from = group.norm_grad(shared, norm, input, grad_output, which);
+                    batch_norm::backward_apply(isa, from, grad_input);
                 });
             }
-            Step::ConvGradInput { conv, grad_output, grad_input, accumulate } => {
-                self.write_grad(grad_input, which, |group, grad_input| {
-                    let conv = &shared.convs[conv];
-                    let problem = conv.problem.with_n(n);
-                    let (grad_output, packed) =
-                        (group.grad(grad_output, which), &conv.packed_backward);
-                    conv.kernel.backward_data(
-                        &problem,
-                        grad_output,
-                        packed,
-                        accumulate,
-                        grad_input,
-                    );
-                });
-            }
-            Step::ConvGradWeight { conv, input, grad_output } => {
-                let mut grad = take(&mut self.conv_grads[conv]);
-                if which.start == 0 {
-                    // Here rather than for all weights at once, while they are in the cache.
-                    grad.packed.fill(0.0);
-                    grad.bias.fill(0.0);
-                }
-                let Conv { problem, kernel, .. } = &shared.convs[conv];
-                let grad_output = self.grad(grad_output, which);
-                let input = self.activation(input, which);
-                kernel.backward_weight(&problem.with_n(n), input, grad_output, &mut grad.packed);
-                if !grad.bias.is_empty() {
-                    conv2d::backward_bias(grad_output, &mut grad.bias);
-                }
-                self.conv_grads[conv] = grad;
+            Step::ConvGrad { conv, input, grad_output, grad_input } => {
+                self.conv_grad(shared, conv, input, grad_output, grad_input, which);
             }
             Step::ReluGrad { output, grad } => self.write_grad(grad, which, |group, grad| {
                 relu::backward(isa, group.activation(output, which), grad);
@@ -306,27 +264,160 @@ impl<E: ConvElement> Group<E> {
         self.norm_partials[norm] = partial;
     }
 
-    fn add_grad_sums(
+    /// A convolution, from what it reads to the moments of its output.
+    fn conv(
         &mut self,
         shared: &Shared<E>,
-        norm: usize,
-        input: Slot,
-        output: Option<Slot>,
-        grad_output: GradSlot,
+        conv: usize,
+        input: Input,
+        (output, moments): (Slot, Option<usize>),
         which: &Range<usize>,
     ) {
-        let mut partial = take(&mut self.norm_partials[norm]);
-        self.write_grad(grad_output, which, |group, grad_output| {
-            batch_norm::backward_sums(
-                shared.isa,
-                output.map(|slot| group.activation(slot, which)),
-                grad_output,
-                group.activation(input, which),
-                &shared.norms[norm].mean,
-                &mut partial.sum_grad,
-                &mut partial.sum_grad_centred,
-            );
+        let Conv { problem, kernel, packed, packed_bias, .. } = &shared.convs[conv];
+        let mut partial = moments.map(|norm| take(&mut self.norm_partials[norm]));
+        let mut kept = match input {
+            Input::Normalised { output: Some(slot), .. } => {
+                Some((slot, take(&mut self.activations[slot.buffer])))
+            }
+            _ => None,
+        };
+        self.write(output, which, |group, output| {
+            let kept = kept.as_mut().map(|(slot, kept)| samples_mut(kept, slot.len, which));
+            let sums = match &mut partial {
+                Some(NormPartial { count, mean, m2, .. }) => {
+                    Sums::Moments(Moments { count: *count, mean, m2 })
+                }
+                None => Sums::None,
+            };
+            let (input, bias) = (group.source(shared, input, kept, which), packed_bias.as_deref());
+            let call = Forward { input, packed, bias, output, sums };
+            kernel.run_forward(&problem.with_n(which.len()), call);
         });
-        self.norm_partials[norm] = partial;
+        if let Some((slot, kept)) = kept {
+            self.activations[slot.buffer] = kept;
+        }
+        if let (Some(norm), Some(mut partial)) = (moments, partial) {
+            partial.count += which.len() * shared.norms[norm].num_pixels;
+            self.norm_partials[norm] = partial;
+        }
+    }
+
+    /// What a convolution reads, which is stored in `kept` too.
+    fn source<'a>(
+        &'a self,
+        shared: &'a Shared<E>,
+        input: Input,
+        kept: Option<&'a mut [E]>,
+        which: &Range<usize>,
+    ) -> Source<'a, E> {
+        match input {
+            Input::Stored(slot) => Source::Stored(self.activation(slot, which)),
+            Input::Normalised { norm, input, residual, relu, .. } => {
+                let Norm { scale, shift, .. } = &shared.norms[norm];
+                Source::Normalised(Normalised {
+                    input: self.activation(input, which),
+                    scale,
+                    shift,
+                    residual: residual.map(|slot| self.activation(slot, which)),
+                    relu,
+                    output: kept,
+                })
+            }
+        }
+    }
+
+    /// A convolution's backward, from the gradient it reads to the sums over the one it makes.
+    fn conv_grad(
+        &mut self,
+        shared: &Shared<E>,
+        conv: usize,
+        input: Input,
+        grad_output: GradOutput,
+        grad_input: Option<GradInput>,
+        which: &Range<usize>,
+    ) {
+        let mut made = take(&mut self.conv_grads[conv]);
+        if which.start == 0 {
+            // Here rather than for all weights at once, while they are in the cache.
+            made.packed.fill(0.0);
+            made.bias.fill(0.0);
+        }
+        let Conv { problem, kernel, packed_backward, .. } = &shared.convs[conv];
+        let sums = grad_input.and_then(|made| made.sums);
+        let mut partial = sums.map(|sums| take(&mut self.norm_partials[sums.norm]));
+        let mut run = |group: &Self, written: Option<(&mut [E], bool)>| {
+            let grad_output = match grad_output {
+                GradOutput::Stored(slot) => {
+                    let grad = group.grad(slot, which);
+                    if !made.bias.is_empty() {
+                        conv2d::backward_bias(grad, &mut made.bias);
+                    }
+                    Source::Stored(grad)
+                }
+                GradOutput::Norm { norm, input, grad_output } => {
+                    Source::NormGrad(group.norm_grad(shared, norm, input, grad_output, which))
+                }
+            };
+            let sums = match (sums, &mut partial) {
+                (Some(sums), Some(partial)) => group.grad_sums(shared, sums, partial, which),
+                _ => Sums::None,
+            };
+            let call = Backward {
+                input: group.source(shared, input, None, which),
+                grad_output,
+                packed_backward,
+                grad_input: written.map(|(grad_input, accumulate)| conv2d::GradInput {
+                    grad_input,
+                    accumulate,
+                    sums,
+                }),
+                packed_grad: Some(&mut made.packed),
+            };
+            kernel.run_backward(&problem.with_n(which.len()), call);
+        };
+        match grad_input {
+            Some(GradInput { grad, accumulate, .. }) => {
+                self.write_grad(grad, which, |group, written| {
+                    run(group, Some((written, accumulate)))
+                });
+            }
+            None => run(self, None),
+        }
+        self.conv_grads[conv] = made;
+        if let (Some(sums), Some(partial)) = (sums, partial) {
+            self.norm_partials[sums.norm] = partial;
+        }
+    }
+
+    fn norm_grad<'a>(
+        &'a self,
+        shared: &'a Shared<E>,
+        norm: usize,
+        input: Slot,
+        grad_output: GradSlot,
+        which: &Range<usize>,
+    ) -> NormGrad<'a, E> {
+        let Norm { mean, a, b, c, .. } = &shared.norms[norm];
+        let (input, grad_output) = (self.activation(input, which), self.grad(grad_output, which));
+        NormGrad { grad_output, input, mean, a, b, c }
+    }
+
+    /// The sums that a gradient is added to.
+    fn grad_sums<'a>(
+        &'a self,
+        shared: &'a Shared<E>,
+        sums: GradSums,
+        partial: &'a mut NormPartial,
+        which: &Range<usize>,
+    ) -> Sums<'a, E> {
+        let Norm { mean, scale, shift, .. } = &shared.norms[sums.norm];
+        let NormPartial { sum_grad, sum_grad_centred, .. } = partial;
+        let mask = match sums.mask {
+            Mask::None => batch_norm::Mask::None,
+            Mask::Output(slot) => batch_norm::Mask::Output(self.activation(slot, which)),
+            Mask::Normalised => batch_norm::Mask::Normalised { scale, shift },
+        };
+        let input = self.activation(sums.input, which);
+        Sums::NormGrad(NormGradSums { mask, input, mean, sum_grad, sum_grad_centred })
     }
 }

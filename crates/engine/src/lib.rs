@@ -37,6 +37,7 @@ mod conv;
 mod error;
 mod executor;
 mod forward;
+mod fuse;
 mod group;
 mod loss;
 mod memory;

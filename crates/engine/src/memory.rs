@@ -1,9 +1,7 @@
 //! Which values a training step keeps for all its samples, and which only while a phase runs on a few.
 //!
-//! What a phase makes and uses up stays in the cache of a thread, in buffers that are used again for the
-//! next samples: gradients that no later phase reads, and outputs of batch norms that only the
-//! convolution behind them reads. The backward makes the latter once more from the batch norm's input,
-//! which it reads anyway.
+//! Gradients that a phase makes and uses up stay in the cache of a thread, in buffers that are used again
+//! for the next samples.
 
 use crate::step::{GradSlot, Phase, Slot, Step};
 use std::collections::HashMap;
@@ -20,22 +18,14 @@ pub(crate) struct Memory {
 
 /// Gives every value of a training step its buffer. `group_len` is the most samples of a group.
 pub(crate) fn plan(
-    forward: &mut [Phase],
+    forward: &[Phase],
     backward: &mut [Phase],
-    (input, output): (Slot, Slot),
+    input: Slot,
     grad_output: &mut GradSlot,
     group_len: usize,
 ) -> Memory {
-    let remade = made_for_one_phase(forward, output);
-    for phase in &mut *backward {
-        remake(phase, &remade);
-    }
-    let is_local = |slot: &Slot| remade.iter().any(|(made, _)| made == slot);
-    for step in steps_mut(forward).chain(steps_mut(backward)) {
-        step.visit(|slot| slot.local = is_local(slot), |_| ());
-    }
     let grads = place_grads(backward, grad_output);
-    let local = number_local(forward.iter_mut().chain(&mut *backward), group_len);
+    let local = number_local(backward, group_len);
     let activations = kept_lens(steps(forward).chain(steps(backward)), input);
     Memory { activations, grads, local }
 }
@@ -50,7 +40,7 @@ impl Memory {
 /// Elements each buffer needs for one sample: its largest value's.
 fn kept_lens<'a>(steps: impl Iterator<Item = &'a Step>, input: Slot) -> Vec<usize> {
     let mut lens = Vec::new();
-    for slot in steps.flat_map(Step::slots).chain([input]).filter(|slot| !slot.local) {
+    for slot in steps.flat_map(Step::slots).chain([input]) {
         lens.resize(lens.len().max(slot.buffer + 1), 0);
         lens[slot.buffer] = slot.len.max(lens[slot.buffer]);
     }
@@ -59,40 +49,6 @@ fn kept_lens<'a>(steps: impl Iterator<Item = &'a Step>, input: Slot) -> Vec<usiz
 
 fn steps(phases: &[Phase]) -> impl Iterator<Item = &Step> {
     phases.iter().flat_map(|phase| &phase.steps)
-}
-
-fn steps_mut(phases: &mut [Phase]) -> impl Iterator<Item = &mut Step> {
-    phases.iter_mut().flat_map(|phase| &mut phase.steps)
-}
-
-/// Outputs of batch norms without a residual that only convolutions of the same phase read, with the
-/// step that makes them.
-fn made_for_one_phase(forward: &[Phase], output: Slot) -> Vec<(Slot, Step)> {
-    let mut made = Vec::new();
-    for phase in forward {
-        for step in &phase.steps {
-            let Step::Normalise { residual: None, output: slot, .. } = *step else { continue };
-            let reads = |other: &&Step| *other != step && other.slots().contains(&slot);
-            let mut here = phase.steps.iter().filter(reads);
-            let all = steps(forward).filter(reads).count();
-            if slot != output
-                && all == here.clone().count()
-                && here.all(|reader| matches!(reader, Step::Conv { .. }))
-            {
-                made.push((slot, *step));
-            }
-        }
-    }
-    made
-}
-
-/// Makes what a phase of the backward reads before its first use.
-fn remake(phase: &mut Phase, remade: &[(Slot, Step)]) {
-    for (slot, step) in remade {
-        if let Some(first) = phase.steps.iter().position(|step| step.slots().contains(slot)) {
-            phase.steps.insert(first, *step);
-        }
-    }
 }
 
 /// Finds the gradients that live in one phase, and lets others that are not needed at the same time
@@ -145,37 +101,26 @@ fn place_grads(backward: &mut [Phase], grad_output: &mut GradSlot) -> Vec<usize>
     lens
 }
 
-/// Numbers the local values of each phase; returns the elements of each buffer.
-fn number_local<'a>(phases: impl Iterator<Item = &'a mut Phase>, group_len: usize) -> Vec<usize> {
+/// Numbers the local gradients of each phase; returns the elements of each buffer.
+fn number_local(phases: &mut [Phase], group_len: usize) -> Vec<usize> {
     let mut lens: Vec<usize> = Vec::new();
     for phase in phases {
         let at_once = phase.samples_at_once.min(group_len);
-        // The values numbered so far: activations and gradients.
-        let mut values: Vec<(bool, usize)> = Vec::new();
-        let mut number = |value: (bool, usize), len: usize| {
-            let found = values.iter().position(|known| *known == value);
+        let mut numbered: Vec<usize> = Vec::new();
+        let mut number = |slot: &mut GradSlot| {
+            if !slot.local {
+                return;
+            }
+            let found = numbered.iter().position(|known| *known == slot.buffer);
             let number = found.unwrap_or_else(|| {
-                values.push(value);
-                values.len() - 1
+                numbered.push(slot.buffer);
+                numbered.len() - 1
             });
             lens.resize(lens.len().max(number + 1), 0);
-            lens[number] = lens[number].max(len * at_once);
-            number
+            lens[number] = lens[number].max(slot.len * at_once);
+            slot.buffer = number;
         };
-        for step in &mut phase.steps {
-            let activation = |slot: &mut Slot| {
-                if slot.local {
-                    slot.buffer = number((false, slot.buffer), slot.len);
-                }
-            };
-            step.visit(activation, |_| ());
-            let grad = |slot: &mut GradSlot| {
-                if slot.local {
-                    slot.buffer = number((true, slot.buffer), slot.len);
-                }
-            };
-            step.visit(|_| (), grad);
-        }
+        phase.steps.iter_mut().for_each(|step| step.visit(|_| (), &mut number));
     }
     lens
 }
@@ -183,7 +128,7 @@ fn number_local<'a>(phases: impl Iterator<Item = &'a mut Phase>, group_len: usiz
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Mode, PlanOptions, backward, forward, step::phases};
+    use crate::{Mode, PlanOptions, backward, forward, fuse, step::phases};
     use residua_graph::{Conv2d, GraphBuilder, Shape};
 
     #[test]
@@ -205,19 +150,19 @@ mod tests {
         let (input, output) = (compiled.input, compiled.output);
         let conv_lens: Vec<_> = compiled.convs.iter().map(|c| c.problem.weight_len()).collect();
         let mut back = backward::compile(&compiled.steps, input, output);
-        let mut forward = phases(compiled.steps, &conv_lens, 4);
+        let mut steps = compiled.steps;
+        let unstored = fuse::forward(&mut steps, output);
+        fuse::backward(&mut back.steps, &unstored, |conv| compiled.convs[conv].bias.is_some());
+        let forward = phases(steps, &conv_lens, 4);
         let mut backward = phases(back.steps, &conv_lens, 4);
-        let memory = plan(&mut forward, &mut backward, (input, output), &mut back.grad_output, 2);
+        let memory = plan(&forward, &mut backward, input, &mut back.grad_output, 2);
 
         // Kept: the input, both convolutions' outputs, the last ReLU's, the mean and the logits.
         let kept: usize = memory.activations.iter().sum();
         assert_eq!(kept, 3 * 16 + 3 * 8 * 16 + 8 + 2);
-        let is_local = |slot: &Slot| slot.local;
-        let remade = steps(&backward).filter(|step| matches!(step, Step::Normalise { .. }));
-        assert!(remade.flat_map(Step::slots).any(|slot| is_local(&slot)));
-        // Two samples of the values that a phase uses up.
-        assert!(memory.local.iter().all(|len| *len <= 2 * 8 * 16) && !memory.local.is_empty());
-        // Only what is fed in and what goes from one phase to the next.
-        assert_eq!(memory.grads.iter().filter(|len| **len == 8 * 16).count(), 1);
+        // What goes from one phase to the next: two convolutions' gradients at a time.
+        assert_eq!(memory.grads.iter().filter(|len| **len == 8 * 16).count(), 2);
+        // Two samples of the gradients that a phase uses up.
+        assert!(memory.local.iter().all(|len| *len <= 2 * 8));
     }
 }

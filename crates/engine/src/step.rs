@@ -7,8 +7,6 @@ use residua_kernels::ZeroPadProblem;
 pub(crate) struct Slot {
     pub(crate) buffer: usize,
     pub(crate) len: usize,
-    /// Only there while a phase runs on a few samples: the buffer is one of the thread's.
-    pub(crate) local: bool,
 }
 
 /// A gradient: which of a group's gradient buffers holds it, and its length for one sample.
@@ -16,8 +14,63 @@ pub(crate) struct Slot {
 pub(crate) struct GradSlot {
     pub(crate) buffer: usize,
     pub(crate) len: usize,
-    /// As [`Slot::local`].
+    /// Only there while a phase runs on a few samples: the buffer is one of the thread's.
     pub(crate) local: bool,
+}
+
+/// What a convolution reads.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Input {
+    Stored(Slot),
+    /// As [`Step::Normalise`] makes it; stored too, if something else reads it.
+    Normalised {
+        norm: usize,
+        input: Slot,
+        residual: Option<Slot>,
+        relu: bool,
+        output: Option<Slot>,
+    },
+}
+
+/// What a convolution's backward starts from.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum GradOutput {
+    Stored(GradSlot),
+    /// As [`Step::NormGradInput`] makes it.
+    Norm {
+        norm: usize,
+        input: Slot,
+        grad_output: GradSlot,
+    },
+}
+
+/// The gradient of a convolution's input, perhaps added to what is there.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct GradInput {
+    pub(crate) grad: GradSlot,
+    pub(crate) accumulate: bool,
+    /// What [`Step::NormGradSums`] would do with it.
+    pub(crate) sums: Option<GradSums>,
+}
+
+/// A ReLU's backward, and sums for a batch norm's.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct GradSums {
+    pub(crate) norm: usize,
+    /// The batch norm's input.
+    pub(crate) input: Slot,
+    pub(crate) mask: Mask,
+}
+
+/// Which gradients go through a ReLU.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Mask {
+    /// All: there is none.
+    None,
+    /// Where its output is above 0.
+    Output(Slot),
+    /// Where the batch norm's output is above 0, which is not stored.
+    Normalised,
 }
 
 /// One kernel call on some samples of a group. `conv`, `norm` and `pool` are indices into the plan's
@@ -26,8 +79,10 @@ pub(crate) struct GradSlot {
 pub(crate) enum Step {
     Conv {
         conv: usize,
-        input: Slot,
+        input: Input,
         output: Slot,
+        /// The batch norm whose moments the output is added to.
+        moments: Option<usize>,
     },
     /// Adds to the moments of a batch norm.
     Moments {
@@ -69,11 +124,9 @@ pub(crate) enum Step {
         output: Slot,
     },
 
-    /// Takes `grad_output` through the ReLU, if `output` is one's, and adds to a batch norm's sums.
+    /// Takes `grad_output` through a ReLU, and adds to a batch norm's sums.
     NormGradSums {
-        norm: usize,
-        input: Slot,
-        output: Option<Slot>,
+        sums: GradSums,
         grad_output: GradSlot,
     },
     NormGradInput {
@@ -82,16 +135,12 @@ pub(crate) enum Step {
         grad_output: GradSlot,
         grad_input: GradSlot,
     },
-    ConvGradInput {
+    /// The gradients of a convolution's weight and, if it is wanted, of its input.
+    ConvGrad {
         conv: usize,
-        grad_output: GradSlot,
-        grad_input: GradSlot,
-        accumulate: bool,
-    },
-    ConvGradWeight {
-        conv: usize,
-        input: Slot,
-        grad_output: GradSlot,
+        input: Input,
+        grad_output: GradOutput,
+        grad_input: Option<GradInput>,
     },
     ReluGrad {
         output: Slot,
@@ -137,8 +186,13 @@ impl Step {
     /// The reduction that what this step adds to goes into.
     pub(crate) fn feeds(&self) -> Option<Reduction> {
         match *self {
-            Self::Moments { norm, .. } => Some(Reduction::Moments { norm }),
-            Self::NormGradSums { norm, .. } => Some(Reduction::NormGrads { norm }),
+            Self::Moments { norm, .. } | Self::Conv { moments: Some(norm), .. } => {
+                Some(Reduction::Moments { norm })
+            }
+            Self::NormGradSums { sums, .. }
+            | Self::ConvGrad { grad_input: Some(GradInput { sums: Some(sums), .. }), .. } => {
+                Some(Reduction::NormGrads { norm: sums.norm })
+            }
             _ => None,
         }
     }
@@ -146,8 +200,14 @@ impl Step {
     /// The reduction that must be done before this step.
     fn needs(&self) -> Option<Reduction> {
         match *self {
-            Self::Normalise { norm, .. } => Some(Reduction::Moments { norm }),
-            Self::NormGradInput { norm, .. } => Some(Reduction::NormGrads { norm }),
+            Self::Normalise { norm, .. }
+            | Self::Conv { input: Input::Normalised { norm, .. }, .. } => {
+                Some(Reduction::Moments { norm })
+            }
+            Self::NormGradInput { norm, .. }
+            | Self::ConvGrad { grad_output: GradOutput::Norm { norm, .. }, .. } => {
+                Some(Reduction::NormGrads { norm })
+            }
             _ => None,
         }
     }
@@ -159,8 +219,11 @@ impl Step {
         mut on_grad: impl FnMut(&mut GradSlot),
     ) {
         match self {
-            Self::Conv { input, output, .. }
-            | Self::Relu { input, output }
+            Self::Conv { input, output, .. } => {
+                input.visit(&mut on_slot);
+                on_slot(output);
+            }
+            Self::Relu { input, output }
             | Self::MaxPool { input, output, .. }
             | Self::GlobalAvgPool { input, output, .. }
             | Self::ZeroPad { input, output, .. } => [input, output].into_iter().for_each(on_slot),
@@ -171,24 +234,33 @@ impl Step {
                 [left, right, output].into_iter().for_each(on_slot);
             }
             Self::Moments { input, .. } => on_slot(input),
-            Self::NormGradSums { input, output, grad_output, .. } => {
-                [input].into_iter().chain(output).for_each(on_slot);
+            Self::NormGradSums { sums, grad_output } => {
+                sums.visit(on_slot);
                 on_grad(grad_output);
             }
             Self::NormGradInput { input, grad_output, grad_input, .. } => {
                 on_slot(input);
                 [grad_output, grad_input].into_iter().for_each(on_grad);
             }
-            Self::ConvGradWeight { input, grad_output, .. } => {
-                on_slot(input);
-                on_grad(grad_output);
+            Self::ConvGrad { input, grad_output, grad_input, .. } => {
+                input.visit(&mut on_slot);
+                match grad_output {
+                    GradOutput::Stored(grad) => on_grad(grad),
+                    GradOutput::Norm { input, grad_output, .. } => {
+                        on_slot(input);
+                        on_grad(grad_output);
+                    }
+                }
+                if let Some(GradInput { grad, sums, .. }) = grad_input {
+                    on_grad(grad);
+                    sums.iter_mut().for_each(|sums| sums.visit(&mut on_slot));
+                }
             }
             Self::ReluGrad { output, grad } => {
                 on_slot(output);
                 on_grad(grad);
             }
-            Self::ConvGradInput { grad_output, grad_input, .. }
-            | Self::MaxPoolGrad { grad_output, grad_input, .. }
+            Self::MaxPoolGrad { grad_output, grad_input, .. }
             | Self::GlobalAvgPoolGrad { grad_output, grad_input, .. }
             | Self::ZeroPadGrad { grad_output, grad_input, .. } => {
                 [grad_output, grad_input].into_iter().for_each(on_grad);
@@ -196,6 +268,21 @@ impl Step {
             Self::AddGrad { grad, other } => [grad, other].into_iter().for_each(on_grad),
             Self::CopyGrad { from, to } => [from, to].into_iter().for_each(on_grad),
         }
+    }
+
+    /// The activations that a forward step reads.
+    pub(crate) fn reads(&self) -> impl Iterator<Item = Slot> {
+        let written = match *self {
+            Self::Conv { output, .. }
+            | Self::Normalise { output, .. }
+            | Self::Relu { output, .. }
+            | Self::Add { output, .. }
+            | Self::MaxPool { output, .. }
+            | Self::GlobalAvgPool { output, .. }
+            | Self::ZeroPad { output, .. } => Some(output),
+            _ => None,
+        };
+        self.slots().into_iter().filter(move |slot| Some(*slot) != written)
     }
 
     /// Activations it touches.
@@ -215,10 +302,28 @@ impl Step {
     /// The convolution whose weight it reads or whose gradient it adds to.
     fn conv(&self) -> Option<usize> {
         match *self {
-            Self::Conv { conv, .. }
-            | Self::ConvGradInput { conv, .. }
-            | Self::ConvGradWeight { conv, .. } => Some(conv),
+            Self::Conv { conv, .. } | Self::ConvGrad { conv, .. } => Some(conv),
             _ => None,
+        }
+    }
+}
+
+impl Input {
+    fn visit(&mut self, mut on_slot: impl FnMut(&mut Slot)) {
+        match self {
+            Self::Stored(slot) => on_slot(slot),
+            Self::Normalised { input, residual, output, .. } => {
+                [input].into_iter().chain(residual).chain(output).for_each(on_slot);
+            }
+        }
+    }
+}
+
+impl GradSums {
+    fn visit(&mut self, mut on_slot: impl FnMut(&mut Slot)) {
+        on_slot(&mut self.input);
+        if let Mask::Output(output) = &mut self.mask {
+            on_slot(output);
         }
     }
 }

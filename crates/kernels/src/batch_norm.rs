@@ -5,9 +5,10 @@
 //! The reference is [`crate::reference::batch_norm`]. Each pass is bound by memory: a few operations
 //! an element against 4 to 16 bytes (half of that in bf16).
 
-use crate::Element;
 use crate::channels::{self, BLOCK_CHANNELS, ChannelBlock, Map, Terms, Walk, Wide};
+use crate::padding::Padding;
 use crate::simd::{Simd, simd_fn};
+use crate::{Element, Isa, NormGrad, Normalised};
 
 /// `Σ (x − shift)` and `Σ (x − shift)²`.
 struct Deviations<'a, E> {
@@ -26,7 +27,7 @@ impl<E: Element> Terms for Deviations<'_, E> {
     }
 
     #[inline(always)]
-    fn scalar(&mut self, i: usize, col: usize) -> [f32; 2] {
+    fn scalar<S: Simd>(&mut self, _simd: S, i: usize, col: usize) -> [f32; 2] {
         let deviation = self.input[i].to_f32() - self.shift[col];
         [deviation, deviation * deviation]
     }
@@ -88,7 +89,7 @@ pub fn merge_moments(
 }
 
 #[inline(always)]
-fn merge(
+pub(crate) fn merge(
     count: usize,
     mean: &mut f64,
     m2: &mut f64,
@@ -107,125 +108,230 @@ fn merge(
     *m2 += other_m2 + delta * delta * n * share;
 }
 
-/// `output = input · scale + shift (+ residual)`, through a ReLU or not.
-struct Normalise<'a, E, const RELU: bool> {
+/// One stretch of [`Normalised`]: to `padded`, and to `output` if `KEEP`.
+struct Normalise<'a, E, B, const RESIDUAL: bool, const KEEP: bool> {
     input: &'a [E],
     scale: &'a [f32],
     shift: &'a [f32],
-    residual: Option<&'a [E]>,
+    residual: &'a [E],
+    /// What the result is at least: 0 with a ReLU.
+    floor: f32,
+    padded: &'a mut [B],
     output: &'a mut [E],
 }
 
-impl<E: Element, const RELU: bool> Map for Normalise<'_, E, RELU> {
+impl<E: Element, B: Element, const RESIDUAL: bool, const KEEP: bool> Map
+    for Normalise<'_, E, B, RESIDUAL, KEEP>
+{
+    type Operands<S: Simd> = [[S::F32; 2]; 2];
+
     #[inline(always)]
-    unsafe fn vector<S: Simd>(&mut self, simd: S, i: usize, col: usize) {
+    unsafe fn operands<S: Simd>(&self, simd: S, col: usize) -> Self::Operands<S> {
+        // SAFETY: the caller's promise.
+        unsafe { [simd.load_pair(self.scale, col), simd.load_pair(self.shift, col)] }
+    }
+
+    #[inline(always)]
+    unsafe fn pair<S: Simd>(&mut self, simd: S, i: usize, [scale, shift]: [[S::F32; 2]; 2]) {
         // SAFETY: the caller's promise.
         unsafe {
-            let (scale, shift) = (simd.load_at(self.scale, col), simd.load_at(self.shift, col));
-            let mut y = simd.fma(simd.load_at(self.input, i), scale, shift);
-            if let Some(residual) = self.residual {
-                y = simd.add(y, simd.load_at(residual, i));
+            let input = simd.load_pair(self.input, i);
+            let mut y =
+                [simd.fma(input[0], scale[0], shift[0]), simd.fma(input[1], scale[1], shift[1])];
+            if RESIDUAL {
+                let residual = simd.load_pair(self.residual, i);
+                y = [simd.add(y[0], residual[0]), simd.add(y[1], residual[1])];
             }
-            simd.store_at(self.output, i, if RELU { simd.relu(y) } else { y });
+            let floor = simd.splat(self.floor);
+            y = [simd.at_least(floor, y[0]), simd.at_least(floor, y[1])];
+            if KEEP {
+                simd.store_pair(self.output, i, y);
+            }
+            store_rounded::<S, E, B>(simd, self.padded, i, y);
         }
     }
 
     #[inline(always)]
     fn scalar<S: Simd>(&mut self, simd: S, i: usize, col: usize) {
         let mut y = simd.fma_scalar(self.input[i].to_f32(), self.scale[col], self.shift[col]);
-        if let Some(residual) = self.residual {
-            y += residual[i].to_f32();
+        if RESIDUAL {
+            y += self.residual[i].to_f32();
         }
-        self.output[i] = E::from_f32(if RELU && y < 0.0 { 0.0 } else { y });
+        let y = E::from_f32(if y < self.floor { self.floor } else { y });
+        if KEEP {
+            self.output[i] = y;
+        }
+        self.padded[i] = B::from_f32(y.to_f32());
     }
+}
+
+/// Stores numbers rounded to `E` in a format that has all of these.
+///
+/// # Safety
+/// `2 · LANES` elements from `i` on exist.
+#[inline(always)]
+unsafe fn store_rounded<S: Simd, E: Element, B: Element>(
+    simd: S,
+    out: &mut [B],
+    i: usize,
+    pair: [S::F32; 2],
+) {
+    // Storing rounds too, if the format is the same.
+    let wider = B::ROUNDING < E::ROUNDING;
+    let pair = if wider { [E::round(simd, pair[0]), E::round(simd, pair[1])] } else { pair };
+    // SAFETY: the caller's promise.
+    unsafe { simd.store_pair(out, i, pair) }
 }
 
 simd_fn! {
-    /// `output = input · scale + shift (+ residual)`, then `max(·, 0)` if `relu`; `scale` and
-    /// `shift` have one element for each channel.
-    ///
-    /// With `scale = shift = 0` the output is the residual bit for bit, if the input is finite.
-    pub fn normalise<S, E>(
+    /// Writes the rows of [`Normalised`] to their places in `padded`.
+    pub(crate) fn normalise_rows<S, E, B>(
         simd,
-        input: &[E],
-        scale: &[f32],
-        shift: &[f32],
-        residual: Option<&[E]>,
-        relu: bool,
-        output: &mut [E],
+        padding: &Padding,
+        from: Normalised<'_, E>,
+        padded: &mut [B],
     ) {
-        let len = input.len();
-        assert_eq!((output.len(), len % scale.len()), (len, 0));
-        assert!(residual.is_none_or(|residual| residual.len() == len));
-        let walk = Walk::new::<S>(scale.len());
+        let walk = Walk::new::<S>(padding.c);
         let (mut wide_scale, mut wide_shift) = (Wide::new(), Wide::new());
-        let scale = walk.widen(scale, &mut wide_scale);
-        let shift = walk.widen(shift, &mut wide_shift);
-        match (relu, residual) {
-            (true, Some(_)) => {
-                let mut m = Normalise::<E, true> { input, scale, shift, residual, output };
-                // SAFETY: as asserted above.
-                unsafe { channels::map(simd, walk, len, &mut m) };
-            }
-            (true, None) => {
-                let mut m = Normalise::<E, true> { input, scale, shift, residual: None, output };
-                // SAFETY: as asserted above.
-                unsafe { channels::map(simd, walk, len, &mut m) };
-            }
-            (false, Some(_)) => {
-                let mut m = Normalise::<E, false> { input, scale, shift, residual, output };
-                // SAFETY: as asserted above.
-                unsafe { channels::map(simd, walk, len, &mut m) };
-            }
-            (false, None) => {
-                let mut m = Normalise::<E, false> { input, scale, shift, residual: None, output };
-                // SAFETY: as asserted above.
-                unsafe { channels::map(simd, walk, len, &mut m) };
-            }
+        let from = Normalised {
+            scale: walk.widen(from.scale, &mut wide_scale),
+            shift: walk.widen(from.shift, &mut wide_shift),
+            ..from
+        };
+        match (from.residual.is_some(), from.output.is_some()) {
+            (true, true) => normalise_each::<S, E, B, true, true>(simd, padding, walk, from, padded),
+            (true, false) => normalise_each::<S, E, B, true, false>(simd, padding, walk, from, padded),
+            (false, true) => normalise_each::<S, E, B, false, true>(simd, padding, walk, from, padded),
+            (false, false) => normalise_each::<S, E, B, false, false>(simd, padding, walk, from, padded),
         }
     }
 }
 
-/// Masks the gradient, then `Σ grad` and `Σ grad · (x − mean)`.
-struct GradSums<'a, E> {
-    output: Option<&'a [E]>,
+#[inline(always)]
+fn normalise_each<S: Simd, E: Element, B: Element, const RESIDUAL: bool, const KEEP: bool>(
+    simd: S,
+    padding: &Padding,
+    walk: Walk,
+    from: Normalised<'_, E>,
+    padded: &mut [B],
+) {
+    let Normalised { input, scale, shift, residual, relu, output } = from;
+    let (residual, output) = (residual.unwrap_or_default(), output.unwrap_or_default());
+    let len = padding.row_len();
+    let floor = if relu { 0.0 } else { f32::NEG_INFINITY };
+    for (first, to) in padding.rows(input.len() / padding.sample_len()) {
+        let mut m = Normalise::<E, B, RESIDUAL, KEEP> {
+            input: &input[first..][..len],
+            scale,
+            shift,
+            residual: if RESIDUAL { &residual[first..][..len] } else { &[] },
+            floor,
+            padded: &mut padded[to..][..len],
+            output: if KEEP { &mut output[first..][..len] } else { &mut [] },
+        };
+        // SAFETY: all operands have `len` elements, and `scale` and `shift` are widened.
+        unsafe { channels::map(simd, walk, len, &mut m) };
+    }
+}
+
+/// `output = input · scale + shift (+ residual)`, then `max(·, 0)` if `relu`; `scale` and
+/// `shift` have one element for each channel.
+///
+/// With `scale = shift = 0` the output is the residual bit for bit, if the input is finite.
+pub fn normalise<E: Element>(
+    isa: Isa,
+    input: &[E],
+    scale: &[f32],
+    shift: &[f32],
+    residual: Option<&[E]>,
+    relu: bool,
+    output: &mut [E],
+) {
+    let c = scale.len();
+    assert_eq!((output.len(), input.len() % c), (input.len(), 0));
+    assert!(residual.is_none_or(|residual| residual.len() == input.len()));
+    if !input.is_empty() {
+        let from = Normalised { input, scale, shift, residual, relu, output: None };
+        normalise_rows(isa, &Padding::none(input.len() / c, c), from, output);
+    }
+}
+
+/// Which gradients go through the ReLU behind a batch norm.
+#[derive(Debug, Clone, Copy)]
+pub enum Mask<'a, E> {
+    /// All: there is none.
+    None,
+    /// Where this, its output, is not at most 0.
+    Output(&'a [E]),
+    /// Where `input · scale + shift` is not at most 0.
+    Normalised {
+        /// `weight / √(var + eps)`
+        scale: &'a [f32],
+        /// `bias − mean · scale`
+        shift: &'a [f32],
+    },
+}
+
+/// Masks the gradient, then `Σ grad` and `Σ grad · (x − mean)`. `MASK` is the kind of mask: 0 to 2.
+struct GradSums<'a, E, const MASK: u8> {
+    output: &'a [E],
+    scale: &'a [f32],
+    shift: &'a [f32],
     grad_output: &'a mut [E],
     input: &'a [E],
     mean: &'a [f32],
 }
 
-impl<E: Element> Terms for GradSums<'_, E> {
+/// The kinds of [`Mask`], for code that is made for one.
+pub(crate) const NO_MASK: u8 = 0;
+pub(crate) const MASK_OUTPUT: u8 = 1;
+pub(crate) const MASK_NORMALISED: u8 = 2;
+
+impl<E: Element, const MASK: u8> Terms for GradSums<'_, E, MASK> {
     #[inline(always)]
     unsafe fn vector<S: Simd>(&mut self, simd: S, i: usize, col: usize) -> [S::F32; 2] {
         // SAFETY: the caller's promise.
         unsafe {
             let mut grad = simd.load_at(self.grad_output, i);
-            if let Some(output) = self.output {
-                grad = simd.relu_mask(simd.load_at(output, i), grad);
+            let input = simd.load_at(self.input, i);
+            if MASK != NO_MASK {
+                let output = if MASK == MASK_OUTPUT {
+                    simd.load_at(self.output, i)
+                } else {
+                    let scale = simd.load_at(self.scale, col);
+                    simd.fma(input, scale, simd.load_at(self.shift, col))
+                };
+                grad = simd.relu_mask(output, grad);
                 simd.store_exact_at(self.grad_output, i, grad);
             }
-            let deviation = simd.sub(simd.load_at(self.input, i), simd.load_at(self.mean, col));
+            let deviation = simd.sub(input, simd.load_at(self.mean, col));
             [grad, simd.mul(grad, deviation)]
         }
     }
 
     #[inline(always)]
-    fn scalar(&mut self, i: usize, col: usize) -> [f32; 2] {
-        if self.output.is_some_and(|output| output[i].to_f32() <= 0.0) {
+    fn scalar<S: Simd>(&mut self, simd: S, i: usize, col: usize) -> [f32; 2] {
+        let input = self.input[i].to_f32();
+        let closed = match MASK {
+            NO_MASK => false,
+            MASK_OUTPUT => self.output[i].to_f32() <= 0.0,
+            _ => simd.fma_scalar(input, self.scale[col], self.shift[col]) <= 0.0,
+        };
+        if closed {
             self.grad_output[i] = E::from_f32(0.0);
         }
         let grad = self.grad_output[i].to_f32();
-        [grad, grad * (self.input[i].to_f32() - self.mean[col])]
+        [grad, grad * (input - self.mean[col])]
     }
 }
 
 simd_fn! {
-    /// First pass of the backward: where `output` is given, sets `grad_output` to 0 in place where
-    /// `output ≤ 0` (the ReLU's backward); then adds, for each channel, `Σ grad_output` to
-    /// `sum_grad` and `Σ grad_output · (input − mean)` to `sum_grad_centred`.
+    /// First pass of the backward: sets `grad_output` to 0 in place where the mask says so (the
+    /// ReLU's backward); then adds, for each channel, `Σ grad_output` to `sum_grad` and
+    /// `Σ grad_output · (input − mean)` to `sum_grad_centred`.
     pub fn backward_sums<S, E>(
         simd,
-        output: Option<&[E]>,
+        mask: Mask<'_, E>,
         grad_output: &mut [E],
         input: &[E],
         mean: &[f32],
@@ -234,21 +340,32 @@ simd_fn! {
     ) {
         let c = mean.len();
         assert_eq!((grad_output.len(), input.len() % c), (input.len(), 0));
-        assert!(output.is_none_or(|output| output.len() == input.len()));
         let num_rows = input.len() / c;
         for block in ChannelBlock::all::<S>(c) {
-            let mut storage = Wide::new();
-            let mean = block.widen(&mean[block.first..][..block.len], &mut storage);
-            let sums = match output {
-                Some(output) => {
-                    let output = Some(output);
-                    let mut terms = GradSums { output, grad_output, input, mean };
-                    // SAFETY: as asserted above, and `mean` is widened.
+            let channels = block.first..block.first + block.len;
+            let mut storage = [Wide::new(), Wide::new(), Wide::new()];
+            let [wide_mean, wide_scale, wide_shift] = &mut storage;
+            let mean = block.widen(&mean[channels.clone()], wide_mean);
+            let (output, scale, shift): (&[E], &[f32], &[f32]) = (&[], &[], &[]);
+            // SAFETY, of all three: as asserted above and below, and what is for each channel is
+            // widened.
+            let sums = match mask {
+                Mask::None => {
+                    let mut terms =
+                        GradSums::<E, NO_MASK> { output, scale, shift, grad_output, input, mean };
                     unsafe { block.sums(simd, c, 0..num_rows, &mut terms) }
                 }
-                None => {
-                    let mut terms = GradSums { output: None, grad_output, input, mean };
-                    // SAFETY: as asserted above, and `mean` is widened.
+                Mask::Output(output) => {
+                    assert_eq!(output.len(), input.len());
+                    let mut terms =
+                        GradSums::<E, MASK_OUTPUT> { output, scale, shift, grad_output, input, mean };
+                    unsafe { block.sums(simd, c, 0..num_rows, &mut terms) }
+                }
+                Mask::Normalised { scale, shift } => {
+                    let scale = block.widen(&scale[channels.clone()], wide_scale);
+                    let shift = block.widen(&shift[channels.clone()], wide_shift);
+                    let mut terms =
+                        GradSums::<E, MASK_NORMALISED> { output, scale, shift, grad_output, input, mean };
                     unsafe { block.sums(simd, c, 0..num_rows, &mut terms) }
                 }
             };
@@ -260,65 +377,89 @@ simd_fn! {
     }
 }
 
-struct GradInput<'a, E> {
-    grad_output: &'a [E],
-    input: &'a [E],
-    mean: &'a [f32],
-    a: &'a [f32],
-    b: &'a [f32],
-    c: &'a [f32],
-    grad_input: &'a mut [E],
+/// One stretch of [`NormGrad`].
+struct GradInput<'a, E, B> {
+    from: NormGrad<'a, E>,
+    padded: &'a mut [B],
 }
 
-impl<E: Element> Map for GradInput<'_, E> {
+impl<E: Element, B: Element> Map for GradInput<'_, E, B> {
+    /// `mean`, `a`, `b`, `c`.
+    type Operands<S: Simd> = [[S::F32; 2]; 4];
+
     #[inline(always)]
-    unsafe fn vector<S: Simd>(&mut self, simd: S, i: usize, col: usize) {
+    unsafe fn operands<S: Simd>(&self, simd: S, col: usize) -> Self::Operands<S> {
+        let NormGrad { mean, a, b, c, .. } = self.from;
         // SAFETY: the caller's promise.
         unsafe {
-            let deviation = simd.sub(simd.load_at(self.input, i), simd.load_at(self.mean, col));
-            let y = simd.fma(deviation, simd.load_at(self.b, col), simd.load_at(self.c, col));
-            let grad = simd.load_at(self.grad_output, i);
-            simd.store_at(self.grad_input, i, simd.fma(grad, simd.load_at(self.a, col), y));
+            [
+                simd.load_pair(mean, col),
+                simd.load_pair(a, col),
+                simd.load_pair(b, col),
+                simd.load_pair(c, col),
+            ]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn pair<S: Simd>(&mut self, simd: S, i: usize, [mean, a, b, c]: [[S::F32; 2]; 4]) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let input = simd.load_pair(self.from.input, i);
+            let grad = simd.load_pair(self.from.grad_output, i);
+            let y = [
+                simd.fma(simd.sub(input[0], mean[0]), b[0], c[0]),
+                simd.fma(simd.sub(input[1], mean[1]), b[1], c[1]),
+            ];
+            let grad = [simd.fma(grad[0], a[0], y[0]), simd.fma(grad[1], a[1], y[1])];
+            store_rounded::<S, E, B>(simd, self.padded, i, grad);
         }
     }
 
     #[inline(always)]
     fn scalar<S: Simd>(&mut self, simd: S, i: usize, col: usize) {
-        let deviation = self.input[i].to_f32() - self.mean[col];
-        let y = simd.fma_scalar(deviation, self.b[col], self.c[col]);
-        let grad = self.grad_output[i].to_f32();
-        self.grad_input[i] = E::from_f32(simd.fma_scalar(grad, self.a[col], y));
+        let NormGrad { grad_output, input, mean, a, b, c } = self.from;
+        let y = simd.fma_scalar(input[i].to_f32() - mean[col], b[col], c[col]);
+        let grad = E::from_f32(simd.fma_scalar(grad_output[i].to_f32(), a[col], y));
+        self.padded[i] = B::from_f32(grad.to_f32());
     }
 }
 
 simd_fn! {
-    /// Second pass of the backward: `grad_input = a · grad_output + b · (input − mean) + c`, with
-    /// one `mean`, `a`, `b` and `c` for each channel.
-    pub fn backward_apply<S, E>(
+    /// Writes the rows of [`NormGrad`] to their places in `padded`.
+    pub(crate) fn norm_grad_rows<S, E, B>(
         simd,
-        grad_output: &[E],
-        input: &[E],
-        mean: &[f32],
-        a: &[f32],
-        b: &[f32],
-        c: &[f32],
-        grad_input: &mut [E],
+        padding: &Padding,
+        from: NormGrad<'_, E>,
+        padded: &mut [B],
     ) {
-        let len = input.len();
-        assert_eq!((grad_output.len(), grad_input.len(), len % mean.len()), (len, len, 0));
-        let walk = Walk::new::<S>(mean.len());
+        let NormGrad { grad_output, input, .. } = from;
+        let walk = Walk::new::<S>(padding.c);
         let mut wide = [Wide::new(), Wide::new(), Wide::new(), Wide::new()];
         let [wide_mean, wide_a, wide_b, wide_c] = &mut wide;
-        let mut m = GradInput {
-            grad_output,
-            input,
-            mean: walk.widen(mean, wide_mean),
-            a: walk.widen(a, wide_a),
-            b: walk.widen(b, wide_b),
-            c: walk.widen(c, wide_c),
-            grad_input,
+        let from = NormGrad {
+            mean: walk.widen(from.mean, wide_mean),
+            a: walk.widen(from.a, wide_a),
+            b: walk.widen(from.b, wide_b),
+            c: walk.widen(from.c, wide_c),
+            ..from
         };
-        // SAFETY: as asserted above.
-        unsafe { channels::map(simd, walk, len, &mut m) };
+        let len = padding.row_len();
+        for (first, to) in padding.rows(input.len() / padding.sample_len()) {
+            let (grad_output, input) = (&grad_output[first..][..len], &input[first..][..len]);
+            let from = NormGrad { grad_output, input, ..from };
+            let mut m = GradInput { from, padded: &mut padded[to..][..len] };
+            // SAFETY: all operands have `len` elements, and those for each channel are widened.
+            unsafe { channels::map(simd, walk, len, &mut m) };
+        }
+    }
+}
+
+/// Second pass of the backward: writes [`NormGrad`] to `grad_input`.
+pub fn backward_apply<E: Element>(isa: Isa, from: NormGrad<'_, E>, grad_input: &mut [E]) {
+    let (len, c) = (from.input.len(), from.mean.len());
+    assert_eq!((from.grad_output.len(), grad_input.len(), len % c), (len, len, 0));
+    if len > 0 {
+        norm_grad_rows(isa, &Padding::none(len / c, c), from, grad_input);
     }
 }

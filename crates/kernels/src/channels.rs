@@ -19,16 +19,17 @@ pub(crate) struct Walk {
     c: usize,
     /// Channels of a wide row, a multiple of `c`.
     period: usize,
-    /// Elements of a wide row that are walked in vectors.
+    /// Elements of a wide row that are walked in pairs of vectors.
     whole: usize,
 }
 
 impl Walk {
     pub(crate) fn new<S: Simd>(c: usize) -> Self {
-        let even = S::LANES / gcd(c, S::LANES);
+        let pair = 2 * S::LANES;
+        let even = pair / gcd(c, pair);
         let repeat = even * MIN_PERIOD.div_ceil(c * even);
         let period = if c * repeat <= MAX_REPEATED { c * repeat } else { c };
-        Self { c, period, whole: period / S::LANES * S::LANES }
+        Self { c, period, whole: period / pair * pair }
     }
 
     /// A per-channel operand for a wide row: itself, or repeated in `storage`.
@@ -43,7 +44,8 @@ impl Walk {
     }
 }
 
-/// Room for a repeated per-channel operand.
+/// Room for a repeated per-channel operand, at the start of a cache line: its vectors are read often.
+#[repr(align(64))]
 pub(crate) struct Wide([f32; MAX_REPEATED]);
 
 impl Wide {
@@ -56,41 +58,74 @@ fn gcd(a: usize, b: usize) -> usize {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-/// An element-wise operation with per-channel operands.
+/// An element-wise operation with per-channel operands, on two vectors at a time: formats are rounded
+/// to in pairs.
 pub(crate) trait Map {
-    /// `LANES` elements from `i` on; `col` is the first one's place in a wide row.
+    /// What belongs to two vectors of channels.
+    type Operands<S: Simd>: Copy;
+    /// That of the columns from `col` on.
+    ///
+    /// # Safety
+    /// There are so many columns.
+    unsafe fn operands<S: Simd>(&self, simd: S, col: usize) -> Self::Operands<S>;
+    /// `2 · LANES` elements from `i` on.
     ///
     /// # Safety
     /// All operands have so many.
-    unsafe fn vector<S: Simd>(&mut self, simd: S, i: usize, col: usize);
-    /// One element, with the bits that [`vector`](Self::vector) gives it.
+    unsafe fn pair<S: Simd>(&mut self, simd: S, i: usize, operands: Self::Operands<S>);
+    /// One element, with the bits that [`pair`](Self::pair) gives it; `col` is its place in a wide row.
     fn scalar<S: Simd>(&mut self, simd: S, i: usize, col: usize);
 }
+
+/// Elements of rows that are walked column by column: they stay in the first-level cache.
+const MAX_WALKED: usize = 4096;
 
 /// Applies `map` to all `len` elements.
 ///
 /// # Safety
 /// Its operands have `len` elements, those per channel as many as [`Walk::widen`] gives.
-// Without a check for each vector: they took more time than the arithmetic.
+// Without a check for each vector: they took more time than the arithmetic. Operands of four vectors
+// of channels stay in registers for all rows.
 #[inline(always)]
 pub(crate) unsafe fn map<S: Simd>(simd: S, walk: Walk, len: usize, map: &mut impl Map) {
-    let rows = len / walk.period;
-    for row in 0..rows {
-        let first = row * walk.period;
+    let Walk { period, whole, .. } = walk;
+    let num_rows = len / period;
+    let at_once = (MAX_WALKED / period).max(1);
+    let pair = 2 * S::LANES;
+    for first_row in (0..num_rows).step_by(at_once) {
+        let rows = first_row..num_rows.min(first_row + at_once);
         let mut col = 0;
-        while col < walk.whole {
-            // SAFETY: the row lies before `len`, the vector in its `whole` part.
-            unsafe { map.vector(simd, first + col, col) };
-            col += S::LANES;
+        // SAFETY, of both: the columns are `whole` ones of rows before `len`.
+        while col + 2 * pair <= whole {
+            let operands = unsafe { [map.operands(simd, col), map.operands(simd, col + pair)] };
+            for row in rows.clone() {
+                let i = row * period + col;
+                unsafe {
+                    map.pair(simd, i, operands[0]);
+                    map.pair(simd, i + pair, operands[1]);
+                }
+            }
+            col += 2 * pair;
         }
-        for col in walk.whole..walk.period {
-            map.scalar(simd, first + col, col);
+        while col < whole {
+            unsafe {
+                let operands = map.operands(simd, col);
+                rows.clone().for_each(|row| map.pair(simd, row * period + col, operands));
+            }
+            col += pair;
+        }
+        for row in rows {
+            (whole..period).for_each(|col| map.scalar(simd, row * period + col, col));
         }
     }
-    let first = rows * walk.period;
-    for i in first..len {
-        map.scalar(simd, i, i - first);
+    let first = num_rows * period;
+    let mut col = 0;
+    while col < whole && first + col + pair <= len {
+        // SAFETY: the pair lies before `len`, and in the `whole` part of a row.
+        unsafe { map.pair(simd, first + col, map.operands(simd, col)) };
+        col += pair;
     }
+    (col..len - first).for_each(|col| map.scalar(simd, first + col, col));
 }
 
 /// Two terms of every element, to be summed for each channel.
@@ -101,7 +136,7 @@ pub(crate) trait Terms {
     /// All operands have so many.
     unsafe fn vector<S: Simd>(&mut self, simd: S, i: usize, col: usize) -> [S::F32; 2];
     /// Those of one element.
-    fn scalar(&mut self, i: usize, col: usize) -> [f32; 2];
+    fn scalar<S: Simd>(&mut self, simd: S, i: usize, col: usize) -> [f32; 2];
 }
 
 /// A few neighbouring channels, whose sums fit on the stack and mostly in registers.
@@ -191,13 +226,13 @@ impl ChannelBlock {
             }
             for row in 0..num_rows {
                 for col in col..self.period {
-                    add(col, terms.scalar(start + row * self.stride + col, col));
+                    add(col, terms.scalar(simd, start + row * self.stride + col, col));
                 }
             }
         }
         for row in rows.start + wide_rows * (self.period / self.len)..rows.end {
             for col in 0..self.len {
-                add(col, terms.scalar(row * c + self.first + col, col));
+                add(col, terms.scalar(simd, row * c + self.first + col, col));
             }
         }
         sums

@@ -14,7 +14,7 @@ impl<E: Element> Terms for Values<'_, E> {
     }
 
     #[inline(always)]
-    fn scalar(&mut self, i: usize, _col: usize) -> [f32; 2] {
+    fn scalar<S: Simd>(&mut self, _simd: S, i: usize, _col: usize) -> [f32; 2] {
         [self.0[i].to_f32(), 0.0]
     }
 }

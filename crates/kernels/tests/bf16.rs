@@ -1,8 +1,9 @@
 //! Kernels on bf16 compute in f32 and round once: on the same numbers they give exactly the rounded
 //! results of the f32 kernels, which have tests of their own against the reference.
 
+use residua_kernels::batch_norm::{self, Mask};
 use residua_kernels::{
-    Element, Isa, MaxPoolProblem, ZeroPadProblem, add, batch_norm, bf16, convert, global_avg_pool,
+    Element, Isa, MaxPoolProblem, NormGrad, ZeroPadProblem, add, bf16, convert, global_avg_pool,
     max_pool, relu, zero_pad,
 };
 use residua_testkit::{Generator, Guarded};
@@ -85,7 +86,7 @@ fn batch_norm_rounds_once() {
 
             let mut sums = [vec![0.0; c], vec![0.0; c], vec![0.0; c], vec![0.0; c]];
             let [wide_sum, wide_centred, narrow_sum, narrow_centred] = &mut sums;
-            let masks = (Some(&residual.wide[..]), Some(&residual.narrow[..]));
+            let masks = (Mask::Output(&residual.wide[..]), Mask::Output(&residual.narrow[..]));
             batch_norm::backward_sums(
                 isa,
                 masks.0,
@@ -108,27 +109,14 @@ fn batch_norm_rounds_once() {
             assert_eq!((wide_sum, wide_centred), (narrow_sum, narrow_centred), "{what}");
 
             let mut grad_input = Both::poisoned(c * rows);
-            let (b, shift) = (&scale, &shift);
-            batch_norm::backward_apply(
-                isa,
-                &grad.wide,
-                &input.wide,
-                &mean,
-                &a,
-                b,
-                shift,
-                &mut grad_input.wide,
-            );
-            batch_norm::backward_apply(
-                isa,
-                &grad.narrow,
-                &input.narrow,
-                &mean,
-                &a,
-                b,
-                shift,
-                &mut grad_input.narrow,
-            );
+            let (mean, a, b, c) = (&mean, &a, &scale, &shift);
+            let (grad_output, input) = (&grad, &input);
+            let wide =
+                NormGrad { grad_output: &grad_output.wide, input: &input.wide, mean, a, b, c };
+            batch_norm::backward_apply(isa, wide, &mut grad_input.wide);
+            let (grad_output, input) = (&grad_output.narrow, &input.narrow);
+            let narrow = NormGrad { grad_output, input, mean, a, b, c };
+            batch_norm::backward_apply(isa, narrow, &mut grad_input.narrow);
             grad_input.assert_same(&what);
         }
     }

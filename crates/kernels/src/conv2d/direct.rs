@@ -4,205 +4,115 @@
 //! stride 1 the adjoint in the input is the same walk over the padded output gradient with the
 //! weight flipped and transposed. With stride `s` the input's pixels fall into `s·s` phases, each
 //! such a walk with every `s`-th tap of the kernel; no multiplication with an inserted zero is done.
+//!
+//! Samples are laid out a few at a time; the backward lays out the output gradient once for both of
+//! its products.
 
-use super::Conv2dKernel;
+use super::geometry::{
+    flattened, forward_grid, forward_weight, grad_output_padding, input_padding, phase_grid,
+    phase_weight, phases,
+};
 use super::grid::Grid;
-use super::multiply::{Multiply, Rows, WindowWeight};
-use super::padding::Padding;
+use super::multiply::{GradOperands, Multiply, Rows};
+use super::sums::Sums;
 use super::tile::Start;
-use crate::{Conv2dProblem, Isa, convert, scratch};
+use super::{Backward, Conv2dKernel, Forward, GradInput};
+use crate::padding::Padding;
+use crate::{Conv2dProblem, Isa, Source, convert, scratch};
 
 /// Direct convolution with one way to multiply.
 #[derive(Debug)]
 pub(super) struct Direct<M>(pub(super) M);
 
-/// A 1×1 convolution without stride or padding doesn't know where rows and samples end.
-fn flattened(p: &Conv2dProblem) -> Conv2dProblem {
-    if p.n > 0 && (p.kh, p.kw, p.sh, p.sw, p.ph, p.pw) == (1, 1, 1, 1, 0, 0) {
-        Conv2dProblem { n: 1, ih: 1, iw: p.n * p.ih * p.iw, ..*p }
-    } else {
-        *p
-    }
-}
-
-/// The padded input: as many rows and columns as windows reach.
-pub(super) fn input_padding(p: &Conv2dProblem) -> Padding {
-    Padding {
-        c: p.ic,
-        h: p.ih,
-        w: p.iw,
-        padded_h: (p.oh() - 1) * p.sh + p.kh,
-        padded_w: (p.ow() - 1) * p.sw + p.kw,
-        top: p.ph as isize,
-        left: p.pw as isize,
-    }
-}
-
-/// One axis of one stride phase of backward data: input positions `first, first + s, …`, each the
-/// product of `taps` consecutive positions of the padded output gradient from `x0` on.
+/// Elements of working memory of the parts of a pass.
 #[derive(Debug, Clone, Copy)]
-struct Phase {
-    first: usize,
-    count: usize,
-    taps: usize,
-    x0: usize,
-    /// The kernel position that meets the first of those: `last_tap, last_tap − s, …`
-    last_tap: usize,
-}
-
-/// Zeros before and after the output gradient that the phases of one axis need.
-#[derive(Debug, Clone, Copy)]
-struct PhaseAxis {
+struct Memory {
     input: usize,
-    output: usize,
-    kernel: usize,
-    stride: usize,
-    padding: usize,
+    grad_output: usize,
+    grad_weight: usize,
 }
 
-impl PhaseAxis {
-    fn vertical(p: &Conv2dProblem) -> Self {
-        Self { input: p.ih, output: p.oh(), kernel: p.kh, stride: p.sh, padding: p.ph }
-    }
-
-    fn horizontal(p: &Conv2dProblem) -> Self {
-        Self { input: p.iw, output: p.ow(), kernel: p.kw, stride: p.sw, padding: p.pw }
-    }
-
-    /// Zeros before the output gradient: the most taps of a phase, less one.
-    fn before(&self) -> usize {
-        self.kernel.div_ceil(self.stride) - 1
-    }
-
-    /// Positions of the padded output gradient.
-    fn padded(&self) -> usize {
-        let last = (self.input - 1 + self.padding) / self.stride;
-        self.before() + self.output.max(last + 1)
-    }
-
-    /// Input position `i` meets output `q, q − 1, …` at kernel positions `r, r + s, …`, where
-    /// `i + padding = q·s + r`.
-    fn phase(&self, residue: usize) -> Phase {
-        let s = self.stride;
-        let first = (residue + s - self.padding % s) % s;
-        let taps = (self.kernel.saturating_sub(residue)).div_ceil(s);
-        let q = (first + self.padding) / s;
-        Phase {
-            first,
-            count: self.input.saturating_sub(first).div_ceil(s),
-            taps,
-            x0: q + self.before() + 1 - taps.max(1),
-            last_tap: residue + taps.saturating_sub(1) * s,
-        }
-    }
-}
-
-fn grad_output_padding(p: &Conv2dProblem) -> Padding {
-    let (vertical, horizontal) = (PhaseAxis::vertical(p), PhaseAxis::horizontal(p));
-    Padding {
-        c: p.oc,
-        h: p.oh(),
-        w: p.ow(),
-        padded_h: vertical.padded(),
-        padded_w: horizontal.padded(),
-        top: vertical.before() as isize,
-        left: horizontal.before() as isize,
-    }
-}
-
-/// The vertical and horizontal phases, in the order in which they are packed.
-fn phases(p: &Conv2dProblem) -> impl Iterator<Item = (Phase, Phase)> {
-    let (vertical, horizontal) = (PhaseAxis::vertical(p), PhaseAxis::horizontal(p));
-    (0..p.sh).flat_map(move |y| {
-        (0..horizontal.stride).map(move |x| (vertical.phase(y), horizontal.phase(x)))
-    })
-}
-
-fn forward_weight(p: &Conv2dProblem) -> WindowWeight {
-    WindowWeight { window_rows: p.kh, window_len: p.kw * p.ic, num_cols: p.oc }
-}
-
-fn phase_weight(p: &Conv2dProblem, (y, x): (Phase, Phase)) -> WindowWeight {
-    WindowWeight { window_rows: y.taps, window_len: x.taps * p.oc, num_cols: p.ic }
-}
-
-/// All output pixels of one sample.
-fn forward_grid(p: &Conv2dProblem, padding: &Padding) -> Grid {
-    let row_len = padding.padded_w * p.ic;
-    Grid {
-        num_samples: 1,
-        x_sample_stride: padding.len(),
-        out_sample_stride: p.oh() * p.ow() * p.oc,
-        num_rows: p.oh(),
-        num_cols: p.ow(),
-        x_row_stride: p.sh * row_len,
-        x_col_stride: p.sw * p.ic,
-        out_row_stride: p.ow() * p.oc,
-        out_col_stride: p.oc,
-        window_rows: p.kh,
-        window_len: p.kw * p.ic,
-        window_stride: row_len,
-    }
-}
-
-/// The input pixels of a phase of one sample.
-fn phase_grid(p: &Conv2dProblem, (y, x): (Phase, Phase), padding: &Padding) -> Grid {
-    let row_len = padding.padded_w * p.oc;
-    Grid {
-        num_samples: 1,
-        x_sample_stride: padding.len(),
-        out_sample_stride: p.ih * p.iw * p.ic,
-        num_rows: y.count,
-        num_cols: x.count,
-        x_row_stride: row_len,
-        x_col_stride: p.oc,
-        out_row_stride: p.sh * p.iw * p.ic,
-        out_col_stride: p.sw * p.ic,
-        window_rows: y.taps,
-        window_len: x.taps * p.oc,
-        window_stride: row_len,
+impl Memory {
+    fn total(&self) -> usize {
+        self.input + self.grad_output + self.grad_weight
     }
 }
 
 impl<M: Multiply> Direct<M> {
-    /// Calls `f` with a few padded samples of `from` at a time, their part of `to`, and how many
-    /// they are.
-    fn for_each_few(
+    /// Lays samples out in `memory`, unless they can be read where they lie.
+    fn lay_out<'a>(
+        &self,
+        padding: &Padding,
+        slack: usize,
+        samples: Source<'a, M::Activation>,
+        memory: &'a mut [M::Operand],
+    ) -> &'a [M::Operand] {
+        let samples = if padding.crops() { samples.stored_first(self.isa()) } else { samples };
+        if let Source::Stored(stored) = samples
+            && padding.is_none()
+            && slack == 0
+            && let Some(operand) = M::as_operand(stored)
+        {
+            return operand;
+        }
+        let len = padding.pad(self.isa(), samples, memory).len();
+        memory[len..][..slack].fill(bytemuck::Zeroable::zeroed());
+        &memory[..len + slack]
+    }
+
+    /// Samples that a forward lays out at once, and the memory for them.
+    fn forward_memory(&self, p: &Conv2dProblem) -> (usize, Memory) {
+        let padding = input_padding(p);
+        let few = padding.samples_at_once(p.weight_len()).min(p.n.max(1));
+        let input = padding.total_len(few) + self.0.slack(&forward_grid(p, &padding));
+        (few, Memory { input, grad_output: 0, grad_weight: 0 })
+    }
+
+    /// As [`forward_memory`](Self::forward_memory), for a backward.
+    fn backward_memory(&self, p: &Conv2dProblem) -> (usize, Memory) {
+        let (x, grad) = (input_padding(p), grad_output_padding(p));
+        let few = self.0.samples_at_once(p, &x, &grad).min(p.n.max(1));
+        let memory = Memory {
+            input: x.total_len(few),
+            grad_output: grad.total_len(few) + self.backward_slack(p, &grad),
+            grad_weight: self.0.grad_weight_memory(p, few),
+        };
+        (few, memory)
+    }
+
+    /// Elements that either product may read after the padded output gradient.
+    fn backward_slack(&self, p: &Conv2dProblem, padding: &Padding) -> usize {
+        let slacks = phases(p).map(|phase| self.0.slack(&phase_grid(p, phase, padding)));
+        slacks.max().unwrap_or(0).max(self.0.grad_slack(p))
+    }
+
+    /// The gradient of the input of some samples.
+    fn grad_input(
         &self,
         p: &Conv2dProblem,
         padding: &Padding,
-        slack: usize,
-        (from, from_len): (&[M::Activation], usize),
-        (to, to_len): (&mut [M::Activation], usize),
-        mut f: impl FnMut(&[M::Operand], &mut [M::Activation], usize),
+        grad_output: &[M::Operand],
+        mut packed: &[f32],
+        call: GradInput<'_, M::Activation>,
     ) {
-        let few = padding.samples_at_once(p.weight_len());
-        let chunks = from.chunks(few * from_len).zip(to.chunks_mut(few * to_len));
-        if padding.is_none() && slack == 0 && M::as_operand(from).is_some() {
-            for (from, to) in chunks {
-                f(M::as_operand(from).expect("as it was"), to, from.len() / from_len);
+        let GradInput { grad_input, accumulate, mut sums } = call;
+        let num_samples = grad_input.len() / (p.ih * p.iw * p.ic);
+        let start = if accumulate { Start::Output } else { Start::Zero };
+        // A phase without taps makes no products that could be added up on their way.
+        let fused = M::FUSES_SUMS && phases(p).all(|(y, x)| y.taps * x.taps > 0);
+        for phase in phases(p) {
+            let weight = phase_weight(p, phase);
+            let (w, rest) = packed.split_at(self.0.packed_len(&weight));
+            packed = rest;
+            let grid = Grid { num_samples, ..phase_grid(p, phase, padding) };
+            if grid.num_rows > 0 && grid.num_cols > 0 {
+                let sums = if fused { sums.part(0..grad_input.len()) } else { Sums::None };
+                self.0.run(&grid, &weight, start, grad_output, w, grad_input, sums);
             }
-            return;
         }
-        scratch::with_operands(few * padding.len() + slack, |padded| {
-            for (from, to) in chunks {
-                let num_samples = from.len() / from_len;
-                let len = padding.pad(from, padded).len();
-                padded[len..][..slack].fill(bytemuck::Zeroable::zeroed());
-                f(&padded[..len + slack], to, num_samples);
-            }
-        });
-    }
-
-    /// Working memory for padded samples, in f32.
-    fn padded_scratch_len(&self, p: &Conv2dProblem, padding: &Padding, slack: usize) -> usize {
-        let few = padding.samples_at_once(p.weight_len());
-        scratch::len_of::<M::Operand>(few * padding.len() + slack)
-    }
-
-    fn backward_slack(&self, p: &Conv2dProblem, padding: &Padding) -> usize {
-        let slacks = phases(p).map(|phase| self.0.slack(&phase_grid(p, phase, padding)));
-        slacks.max().unwrap_or(0)
+        if !fused {
+            sums.add(self.isa(), grad_input);
+        }
     }
 }
 
@@ -221,12 +131,8 @@ impl<M: Multiply> Conv2dKernel<M::Activation> for Direct<M> {
 
     fn scratch_len(&self, p: &Conv2dProblem) -> usize {
         let p = &flattened(p);
-        let (input, grad_output) = (input_padding(p), grad_output_padding(p));
-        let forward_slack = self.0.slack(&forward_grid(p, &input));
-        let forward = self.padded_scratch_len(p, &input, forward_slack);
-        let backward_slack = self.backward_slack(p, &grad_output);
-        let backward = self.padded_scratch_len(p, &grad_output, backward_slack);
-        forward.max(backward).max(self.0.backward_weight_scratch_len(p))
+        let (forward, backward) = (self.forward_memory(p).1, self.backward_memory(p).1);
+        scratch::len_of::<M::Operand>(forward.total().max(backward.total()))
     }
 
     fn packed_weight_len(&self, p: &Conv2dProblem) -> usize {
@@ -264,14 +170,8 @@ impl<M: Multiply> Conv2dKernel<M::Activation> for Direct<M> {
         assert!(rest.is_empty(), "packed weight is {} elements too long", rest.len());
     }
 
-    fn forward(
-        &self,
-        p: &Conv2dProblem,
-        input: &[M::Activation],
-        packed: &[f32],
-        bias: Option<&[f32]>,
-        output: &mut [M::Activation],
-    ) {
+    fn run_forward(&self, p: &Conv2dProblem, call: Forward<'_, M::Activation>) {
+        let Forward { mut input, packed, bias, output, mut sums } = call;
         assert_eq!(input.len(), p.input_len());
         assert_eq!(output.len(), p.output_len());
         let start = match bias {
@@ -285,43 +185,59 @@ impl<M: Multiply> Conv2dKernel<M::Activation> for Direct<M> {
         let p = &flattened(p);
         let (padding, weight) = (input_padding(p), forward_weight(p));
         let grid = forward_grid(p, &padding);
-        let (from, to) = ((input, p.ih * p.iw * p.ic), (output, grid.out_sample_stride));
+        let (few, memory) = self.forward_memory(p);
         let slack = self.0.slack(&grid);
-        self.for_each_few(p, &padding, slack, from, to, |x, output, num_samples| {
-            let grid = Grid { num_samples, ..grid };
-            self.0.run(&grid, &weight, start, x, packed, output);
+        // Without a bias only, the first product is near the mean, as moments want it.
+        let fused = M::FUSES_SUMS && bias.is_none();
+        scratch::with_operands(memory.total(), |memory| {
+            let mut first = 0;
+            for output in output.chunks_mut(few * grid.out_sample_stride) {
+                let samples = input.take_front(few * padding.sample_len());
+                let num_samples = samples.len() / padding.sample_len();
+                let x = self.lay_out(&padding, slack, samples, memory);
+                let part = sums.part(first..first + output.len());
+                first += output.len();
+                let grid = Grid { num_samples, ..grid };
+                let (on_the_way, after) =
+                    if fused { (part, Sums::None) } else { (Sums::None, part) };
+                self.0.run(&grid, &weight, start, x, packed, output, on_the_way);
+                after.add(self.isa(), output);
+            }
         });
     }
 
-    fn backward_data(
-        &self,
-        p: &Conv2dProblem,
-        grad_output: &[M::Activation],
-        packed_backward: &[f32],
-        accumulate: bool,
-        grad_input: &mut [M::Activation],
-    ) {
+    fn run_backward(&self, p: &Conv2dProblem, call: Backward<'_, M::Activation>) {
+        let Backward {
+            mut input,
+            mut grad_output,
+            packed_backward,
+            mut grad_input,
+            mut packed_grad,
+        } = call;
         assert_eq!(grad_output.len(), p.output_len());
-        assert_eq!(grad_input.len(), p.input_len());
-        assert_eq!(packed_backward.len(), self.packed_weight_backward_len(p));
         let p = &flattened(p);
-        let padding = grad_output_padding(p);
-        let start = if accumulate { Start::Output } else { Start::Zero };
-        let (input_len, output_len) = (p.ih * p.iw * p.ic, p.oh() * p.ow() * p.oc);
-        let (from, to) = ((grad_output, output_len), (grad_input, input_len));
-        let slack = self.backward_slack(p, &padding);
-        self.for_each_few(p, &padding, slack, from, to, |grad_output, grad_input, num_samples| {
-            let mut packed = packed_backward;
-            for (y, x) in phases(p) {
-                let weight = phase_weight(p, (y, x));
-                let (w, rest) = packed.split_at(self.0.packed_len(&weight));
-                packed = rest;
-                let grid = Grid { num_samples, ..phase_grid(p, (y, x), &padding) };
-                if grid.num_rows > 0 && grid.num_cols > 0 {
-                    let first = (y.x0 * padding.padded_w + x.x0) * p.oc;
-                    let out_first = (y.first * p.iw + x.first) * p.ic;
-                    let (from, to) = (&grad_output[first..], &mut grad_input[out_first..]);
-                    self.0.run(&grid, &weight, start, from, w, to);
+        let (x_padding, grad_padding) = (input_padding(p), grad_output_padding(p));
+        let (few, memory) = self.backward_memory(p);
+        let slack = self.backward_slack(p, &grad_padding);
+        scratch::with_operands(memory.total(), |all| {
+            let (x_memory, rest) = all.split_at_mut(memory.input);
+            let (grad_memory, rest) = rest.split_at_mut(memory.grad_output);
+            let (mut first, input_len) = (0, p.ih * p.iw * p.ic);
+            while !grad_output.is_empty() {
+                let samples = grad_output.take_front(few * grad_padding.sample_len());
+                let num_samples = samples.len() / grad_padding.sample_len();
+                let grad = self.lay_out(&grad_padding, slack, samples, grad_memory);
+                if let Some(packed_grad) = &mut packed_grad {
+                    let samples = input.take_front(few * x_padding.sample_len());
+                    let x = self.lay_out(&x_padding, 0, samples, x_memory);
+                    let operands = GradOperands { num_samples, x, x_padding, grad, grad_padding };
+                    self.0.backward_weight(p, &operands, rest, packed_grad);
+                }
+                let samples = first..first + num_samples * input_len;
+                first = samples.end;
+                if let Some(call) = &mut grad_input {
+                    let part = call.part(samples);
+                    self.grad_input(p, &grad_padding, grad, packed_backward, part);
                 }
             }
         });
@@ -329,19 +245,6 @@ impl<M: Multiply> Conv2dKernel<M::Activation> for Direct<M> {
 
     fn packed_grad_len(&self, p: &Conv2dProblem) -> usize {
         self.0.packed_grad_len(p)
-    }
-
-    fn backward_weight(
-        &self,
-        p: &Conv2dProblem,
-        input: &[M::Activation],
-        grad_output: &[M::Activation],
-        packed_grad: &mut [f32],
-    ) {
-        assert_eq!(input.len(), p.input_len());
-        assert_eq!(grad_output.len(), p.output_len());
-        assert_eq!(packed_grad.len(), self.packed_grad_len(p));
-        self.0.backward_weight(&flattened(p), input, grad_output, packed_grad);
     }
 
     fn unpack_grad(&self, p: &Conv2dProblem, packed_grad: &[f32], grad_weight: &mut [f32]) {

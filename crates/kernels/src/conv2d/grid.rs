@@ -10,6 +10,9 @@ use crate::Isa;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Grid {
     pub(super) num_samples: usize,
+    /// The first window and the first pixel.
+    pub(super) x_first: usize,
+    pub(super) out_first: usize,
     pub(super) x_sample_stride: usize,
     pub(super) out_sample_stride: usize,
     pub(super) num_rows: usize,
@@ -58,8 +61,10 @@ impl Grid {
             let rows = (0..self.num_samples).flat_map(|sample| {
                 (0..self.num_rows).map(move |row| {
                     (
-                        sample * self.x_sample_stride + row * self.x_row_stride,
-                        sample * self.out_sample_stride + row * self.out_row_stride,
+                        self.x_first + sample * self.x_sample_stride + row * self.x_row_stride,
+                        self.out_first
+                            + sample * self.out_sample_stride
+                            + row * self.out_row_stride,
                     )
                 })
             });
@@ -97,13 +102,17 @@ impl Grid {
         let (row, col) = (self.num_rows - 1, self.num_cols - 1);
         let sample = self.num_samples - 1;
         if self.window_rows * self.window_len > 0 {
-            let last_window =
-                sample * self.x_sample_stride + row * self.x_row_stride + col * self.x_col_stride;
+            let last_window = self.x_first
+                + sample * self.x_sample_stride
+                + row * self.x_row_stride
+                + col * self.x_col_stride;
             let window_end = (self.window_rows - 1) * self.window_stride + self.window_len;
             assert!(last_window + window_end <= x_len);
         }
-        let last_pixel =
-            sample * self.out_sample_stride + row * self.out_row_stride + col * self.out_col_stride;
+        let last_pixel = self.out_first
+            + sample * self.out_sample_stride
+            + row * self.out_row_stride
+            + col * self.out_col_stride;
         assert!(last_pixel + out_cols <= out_len);
     }
 }

@@ -5,23 +5,55 @@
 
 mod backward_weight;
 mod direct;
+mod geometry;
 mod grid;
 mod multiply;
 mod packing;
-mod padding;
+mod sums;
 mod tile;
 #[cfg(target_arch = "x86_64")]
 mod tiled;
 mod vector;
 
-use crate::{Conv2dProblem, Element, Isa};
+use crate::{Conv2dProblem, Element, Isa, Source};
 use direct::Direct;
 use half::bf16;
+pub use sums::{GradInput, Moments, NormGradSums, Sums};
 #[cfg(target_arch = "x86_64")]
 use tiled::Tiled;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use tiled::multiply_tiles;
 use vector::Vector;
+
+/// Operands of a forward.
+#[derive(Debug)]
+pub struct Forward<'a, E> {
+    /// `[n, ih, iw, ic]`
+    pub input: Source<'a, E>,
+    /// By [`Conv2dKernel::pack_weight`].
+    pub packed: &'a [f32],
+    /// `[oc]`
+    pub bias: Option<&'a [f32]>,
+    /// `[n, oh, ow, oc]`
+    pub output: &'a mut [E],
+    /// What is added up over the output.
+    pub sums: Sums<'a, E>,
+}
+
+/// Operands of a backward.
+#[derive(Debug)]
+pub struct Backward<'a, E> {
+    /// `[n, ih, iw, ic]`; only read for the gradient of the weight.
+    pub input: Source<'a, E>,
+    /// `[n, oh, ow, oc]`
+    pub grad_output: Source<'a, E>,
+    /// By [`Conv2dKernel::pack_weight_backward`]; only read for the gradient of the input.
+    pub packed_backward: &'a [f32],
+    /// `[n, ih, iw, ic]`, if it is wanted.
+    pub grad_input: Option<GradInput<'a, E>>,
+    /// Added to, if it is wanted.
+    pub packed_grad: Option<&'a mut [f32]>,
+}
 
 /// One implementation of the three passes of a convolution.
 ///
@@ -49,6 +81,11 @@ pub trait Conv2dKernel<E>: Sync + std::fmt::Debug {
 
     /// `output[n, oh, ow, oc] = bias[oc] + Σ input[n, oh·sh + kh − ph, ow·sw + kw − pw, ic] ·
     /// weight[oc, ic, kh, kw]`
+    fn run_forward(&self, p: &Conv2dProblem, call: Forward<'_, E>);
+    /// The adjoints of the forward in the input and in the weight, those that are asked for.
+    fn run_backward(&self, p: &Conv2dProblem, call: Backward<'_, E>);
+
+    /// [`run_forward`](Self::run_forward) of what is stored.
     fn forward(
         &self,
         p: &Conv2dProblem,
@@ -56,7 +93,11 @@ pub trait Conv2dKernel<E>: Sync + std::fmt::Debug {
         packed: &[f32],
         bias: Option<&[f32]>,
         output: &mut [E],
-    );
+    ) {
+        let input = Source::Stored(input);
+        self.run_forward(p, Forward { input, packed, bias, output, sums: Sums::None });
+    }
+
     /// The adjoint of [`forward`](Self::forward) in the input; added to `grad_input` if
     /// `accumulate`, else it overwrites it.
     fn backward_data(
@@ -66,10 +107,21 @@ pub trait Conv2dKernel<E>: Sync + std::fmt::Debug {
         packed_backward: &[f32],
         accumulate: bool,
         grad_input: &mut [E],
-    );
+    ) {
+        assert_eq!(grad_input.len(), p.input_len());
+        let grad_input = GradInput { grad_input, accumulate, sums: Sums::None };
+        self.run_backward(
+            p,
+            Backward {
+                input: Source::Stored(&[]),
+                grad_output: Source::Stored(grad_output),
+                packed_backward,
+                grad_input: Some(grad_input),
+                packed_grad: None,
+            },
+        );
+    }
 
-    /// Elements of the packed gradient of the weight.
-    fn packed_grad_len(&self, p: &Conv2dProblem) -> usize;
     /// The adjoint of [`forward`](Self::forward) in the weight, *added* to `packed_grad`.
     fn backward_weight(
         &self,
@@ -77,7 +129,21 @@ pub trait Conv2dKernel<E>: Sync + std::fmt::Debug {
         input: &[E],
         grad_output: &[E],
         packed_grad: &mut [f32],
-    );
+    ) {
+        self.run_backward(
+            p,
+            Backward {
+                input: Source::Stored(input),
+                grad_output: Source::Stored(grad_output),
+                packed_backward: &[],
+                grad_input: None,
+                packed_grad: Some(packed_grad),
+            },
+        );
+    }
+
+    /// Elements of the packed gradient of the weight.
+    fn packed_grad_len(&self, p: &Conv2dProblem) -> usize;
     /// Writes a packed gradient in the weight's layout.
     fn unpack_grad(&self, p: &Conv2dProblem, packed_grad: &[f32], grad_weight: &mut [f32]);
 }

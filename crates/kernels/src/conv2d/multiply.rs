@@ -2,7 +2,9 @@
 //! number format and the instruction set.
 
 use super::grid::Grid;
+use super::sums::Sums;
 use super::tile::Start;
+use crate::padding::Padding;
 use crate::{Conv2dProblem, Element, Isa};
 use std::fmt::Debug;
 
@@ -31,6 +33,17 @@ impl<F: Fn(usize) -> usize> Rows<'_, F> {
     }
 }
 
+/// Operands of a gradient of a weight: some samples of the padded input and of the padded output
+/// gradient, which [`Multiply::grad_slack`] elements follow.
+#[derive(Debug)]
+pub(super) struct GradOperands<'a, T> {
+    pub(super) num_samples: usize,
+    pub(super) x: &'a [T],
+    pub(super) x_padding: Padding,
+    pub(super) grad: &'a [T],
+    pub(super) grad_padding: Padding,
+}
+
 /// A way to multiply. Packed forms are its own; their lengths are in f32.
 pub(super) trait Multiply: Debug + Sync {
     /// Activations in memory.
@@ -55,7 +68,10 @@ pub(super) trait Multiply: Debug + Sync {
         packed: &mut [f32],
         rows: &Rows<'_, impl Fn(usize) -> usize>,
     );
+    /// Whether [`run`](Self::run) adds up sums; else they take a pass of their own.
+    const FUSES_SUMS: bool;
     /// Walks over a grid of output pixels.
+    #[allow(clippy::too_many_arguments, reason = "the operands of a product")]
     fn run(
         &self,
         grid: &Grid,
@@ -64,18 +80,23 @@ pub(super) trait Multiply: Debug + Sync {
         x: &[Self::Operand],
         packed: &[f32],
         out: &mut [Self::Activation],
+        sums: Sums<'_, Self::Activation>,
     );
 
-    /// Working memory of [`backward_weight`](Self::backward_weight), in f32.
-    fn backward_weight_scratch_len(&self, p: &Conv2dProblem) -> usize;
+    /// Samples that a backward takes at once.
+    fn samples_at_once(&self, p: &Conv2dProblem, x: &Padding, grad: &Padding) -> usize;
+    /// As [`slack`](Self::slack), after the output gradient of a gradient of a weight.
+    fn grad_slack(&self, p: &Conv2dProblem) -> usize;
+    /// Operands that [`backward_weight`](Self::backward_weight) has room for.
+    fn grad_weight_memory(&self, p: &Conv2dProblem, num_samples: usize) -> usize;
     /// Length of a packed gradient of the weight.
     fn packed_grad_len(&self, p: &Conv2dProblem) -> usize;
-    /// Adds the gradient over all samples to `packed_grad`.
+    /// Adds the gradient over all samples of `operands` to `packed_grad`.
     fn backward_weight(
         &self,
         p: &Conv2dProblem,
-        input: &[Self::Activation],
-        grad_output: &[Self::Activation],
+        operands: &GradOperands<'_, Self::Operand>,
+        memory: &mut [Self::Operand],
         packed_grad: &mut [f32],
     );
     /// Calls `element((kh · kw + …) · ic + ic_i, oc, value)` for every element of the gradient.

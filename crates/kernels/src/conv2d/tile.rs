@@ -167,7 +167,7 @@ unsafe fn avx512<E: Element, const MR: usize, const NV: usize, const ALONG: bool
     call: &TileCall<'_, E>,
 ) {
     // SAFETY: the caller's promise; it includes the instruction set.
-    unsafe { tile::<Avx512, E, MR, NV, ALONG>(Avx512::assume(), call) }
+    unsafe { tile::<Avx512<false>, E, MR, NV, ALONG>(Avx512::assume(), call) }
 }
 
 /// The tiles of one instruction set and one direction: `one[mr − 1]` and `two[mr − 1]` have one

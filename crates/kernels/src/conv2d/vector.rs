@@ -3,9 +3,11 @@
 
 use super::backward_weight;
 use super::grid::Grid;
-use super::multiply::{Multiply, Rows, WindowWeight};
+use super::multiply::{GradOperands, Multiply, Rows, WindowWeight};
 use super::packing::Packing;
+use super::sums::Sums;
 use super::tile::{Start, TileElement};
+use crate::padding::Padding;
 use crate::{Conv2dProblem, Isa};
 use half::bf16;
 use std::marker::PhantomData;
@@ -84,6 +86,8 @@ impl<E: VectorElement> Multiply for Vector<E> {
         E::as_f32(samples)
     }
 
+    const FUSES_SUMS: bool = false;
+
     fn slack(&self, _grid: &Grid) -> usize {
         0
     }
@@ -112,12 +116,21 @@ impl<E: VectorElement> Multiply for Vector<E> {
         x: &[f32],
         packed: &[f32],
         out: &mut [E],
+        _sums: Sums<'_, E>,
     ) {
         grid.run(self.isa, &self.packing(weight), start, x, packed, out);
     }
 
-    fn backward_weight_scratch_len(&self, p: &Conv2dProblem) -> usize {
-        backward_weight::scratch_len::<E>(p, self.grad_packing(p).lanes)
+    fn samples_at_once(&self, p: &Conv2dProblem, x: &Padding, grad: &Padding) -> usize {
+        x.samples_at_once(p.weight_len()).min(grad.samples_at_once(p.weight_len()))
+    }
+
+    fn grad_slack(&self, p: &Conv2dProblem) -> usize {
+        p.oc.next_multiple_of(self.grad_packing(p).lanes) - p.oc
+    }
+
+    fn grad_weight_memory(&self, _p: &Conv2dProblem, _num_samples: usize) -> usize {
+        0
     }
 
     fn packed_grad_len(&self, p: &Conv2dProblem) -> usize {
@@ -127,11 +140,11 @@ impl<E: VectorElement> Multiply for Vector<E> {
     fn backward_weight(
         &self,
         p: &Conv2dProblem,
-        input: &[E],
-        grad_output: &[E],
+        operands: &GradOperands<'_, f32>,
+        _memory: &mut [f32],
         packed_grad: &mut [f32],
     ) {
-        backward_weight::run(self.isa, p, &self.grad_packing(p), input, grad_output, packed_grad);
+        backward_weight::run(self.isa, p, &self.grad_packing(p), operands, packed_grad);
     }
 
     fn unpack_grad(

@@ -66,10 +66,10 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    fn relu(self, a: Self::F32) -> Self::F32 {
-        // max(0, a), not max(a, 0): MAXPS returns its second operand when either is NaN.
+    fn at_least(self, floor: Self::F32, a: Self::F32) -> Self::F32 {
+        // max(floor, a), not max(a, floor): MAXPS returns its second operand when either is NaN.
         // SAFETY: the token.
-        unsafe { _mm256_max_ps(_mm256_setzero_ps(), a) }
+        unsafe { _mm256_max_ps(floor, a) }
     }
 
     #[inline(always)]
@@ -103,8 +103,8 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
-    unsafe fn store_bf16_ptr(self, ptr: *mut bf16, x: Self::F32) {
-        // SAFETY: the token, and the caller's promise.
+    fn round_bf16(self, x: Self::F32) -> Self::F32 {
+        // SAFETY: the token.
         unsafe {
             let bits = _mm256_castps_si256(x);
             let odd = _mm256_and_si256(_mm256_srli_epi32::<16>(bits), _mm256_set1_epi32(1));
@@ -112,7 +112,17 @@ impl Simd for Avx2 {
             let rounded = _mm256_add_epi32(bits, half);
             let nan = _mm256_castps_si256(_mm256_cmp_ps::<_CMP_UNORD_Q>(x, x));
             let quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x40_0000));
-            let bits = _mm256_srli_epi32::<16>(_mm256_blendv_epi8(rounded, quiet, nan));
+            let high = _mm256_set1_epi32(0xffff_0000_u32 as i32);
+            let bits = _mm256_blendv_epi8(rounded, quiet, nan);
+            _mm256_castsi256_ps(_mm256_and_si256(bits, high))
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bf16_ptr(self, ptr: *mut bf16, x: Self::F32) {
+        // SAFETY: the token, and the caller's promise.
+        unsafe {
+            let bits = _mm256_srli_epi32::<16>(_mm256_castps_si256(self.round_bf16(x)));
             let packed = _mm256_packus_epi32(bits, bits);
             let low = _mm256_permute4x64_epi64::<0b1000>(packed);
             _mm_storeu_si128(ptr.cast(), _mm256_castsi256_si128(low));

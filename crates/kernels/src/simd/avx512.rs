@@ -15,16 +15,17 @@ const UPPER_HALVES: __m512i = unsafe {
     std::mem::transmute(places)
 };
 
-/// Proof that this machine has AVX-512 F, BW, DQ and VL.
+/// Proof that this machine has AVX-512 F, BW, DQ and VL, and with `BF16` that too.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Avx512(());
+pub(crate) struct Avx512<const BF16: bool>(());
 
-impl Avx512 {
+impl<const BF16: bool> Avx512<BF16> {
     /// # Panics
     /// The machine lacks it.
     #[inline]
     pub(crate) fn detect() -> Self {
-        assert!(Isa::Avx512.is_supported(), "this machine has no Avx512");
+        let isa = if BF16 { Isa::Amx } else { Isa::Avx512 };
+        assert!(isa.is_supported(), "this machine has no {isa}");
         Self(())
     }
 
@@ -36,9 +37,23 @@ impl Avx512 {
     pub(crate) unsafe fn assume() -> Self {
         Self(())
     }
+
+    /// The upper halves of lanes are rounded to bf16; the lower ones are anything.
+    #[inline(always)]
+    fn rounded_above(self, x: __m512) -> __m512i {
+        // SAFETY: the token.
+        unsafe {
+            let bits = _mm512_castps_si512(x);
+            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+            let half = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
+            let rounded = _mm512_add_epi32(bits, half);
+            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x);
+            _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x40_0000))
+        }
+    }
 }
 
-impl Simd for Avx512 {
+impl<const BF16: bool> Simd for Avx512<BF16> {
     const LANES: usize = 16;
     type F32 = __m512;
 
@@ -78,10 +93,10 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn relu(self, a: Self::F32) -> Self::F32 {
-        // max(0, a), not max(a, 0): MAXPS returns its second operand when either is NaN.
+    fn at_least(self, floor: Self::F32, a: Self::F32) -> Self::F32 {
+        // max(floor, a), not max(a, floor): MAXPS returns its second operand when either is NaN.
         // SAFETY: the token.
-        unsafe { _mm512_max_ps(_mm512_setzero_ps(), a) }
+        unsafe { _mm512_max_ps(floor, a) }
     }
 
     #[inline(always)]
@@ -115,18 +130,24 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    unsafe fn store_bf16_ptr(self, ptr: *mut bf16, x: Self::F32) {
-        // SAFETY: the token, and the caller's promise.
+    fn round_bf16(self, x: Self::F32) -> Self::F32 {
+        // SAFETY: the token.
         unsafe {
-            let bits = _mm512_castps_si512(x);
-            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
-            let half = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
-            let rounded = _mm512_add_epi32(bits, half);
-            let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x, x);
-            let quiet = _mm512_set1_epi32(0x40_0000);
-            let bits = _mm512_mask_or_epi32(rounded, nan, bits, quiet);
-            self.store_exact_bf16_ptr(ptr, _mm512_castsi512_ps(bits));
+            let high = _mm512_set1_epi32(0xffff_0000_u32 as i32);
+            _mm512_castsi512_ps(_mm512_and_si512(self.rounded_above(x), high))
         }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bf16_ptr(self, ptr: *mut bf16, x: Self::F32) {
+        if BF16 {
+            // One instruction instead of seven; it takes subnormal numbers as 0.
+            // SAFETY: the token, and the caller's promise.
+            unsafe { _mm256_storeu_si256(ptr.cast(), std::mem::transmute(_mm512_cvtneps_pbh(x))) };
+            return;
+        }
+        // SAFETY: the token, and the caller's promise.
+        unsafe { self.store_exact_bf16_ptr(ptr, _mm512_castsi512_ps(self.rounded_above(x))) }
     }
 
     #[inline(always)]
@@ -135,6 +156,21 @@ impl Simd for Avx512 {
         unsafe {
             let high = _mm512_permutexvar_epi16(UPPER_HALVES, _mm512_castps_si512(x));
             _mm256_storeu_si256(ptr.cast(), _mm512_castsi512_si256(high));
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bf16_pair(self, ptr: *mut bf16, [first, second]: [Self::F32; 2]) {
+        // SAFETY: the token, and the caller's promise.
+        unsafe {
+            if BF16 {
+                let rounded =
+                    std::mem::transmute::<__m512bh, __m512i>(_mm512_cvtne2ps_pbh(second, first));
+                _mm512_storeu_si512(ptr.cast(), rounded);
+            } else {
+                self.store_bf16_ptr(ptr, first);
+                self.store_bf16_ptr(ptr.add(Self::LANES), second);
+            }
         }
     }
 }

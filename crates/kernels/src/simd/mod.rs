@@ -43,7 +43,12 @@ pub trait Simd: Copy {
     /// [`fma`](Self::fma) of one element, with the same bits.
     fn fma_scalar(self, a: f32, b: f32, c: f32) -> f32;
     /// `max(a, 0)`; NaN stays NaN.
-    fn relu(self, a: Self::F32) -> Self::F32;
+    #[inline(always)]
+    fn relu(self, a: Self::F32) -> Self::F32 {
+        self.at_least(self.splat(0.0), a)
+    }
+    /// `max(a, floor)`; NaN in `a` stays NaN.
+    fn at_least(self, floor: Self::F32, a: Self::F32) -> Self::F32;
     /// `grad` where not `output ≤ 0`, else 0.
     fn relu_mask(self, output: Self::F32, grad: Self::F32) -> Self::F32;
 
@@ -68,6 +73,8 @@ pub trait Simd: Copy {
     /// # Safety
     /// They must be writable.
     unsafe fn store_bf16_ptr(self, ptr: *mut bf16, x: Self::F32);
+    /// The same numbers rounded to bf16.
+    fn round_bf16(self, x: Self::F32) -> Self::F32;
     /// Writes `LANES` elements at `ptr` that are numbers of bf16.
     ///
     /// # Safety
@@ -76,6 +83,40 @@ pub trait Simd: Copy {
     unsafe fn store_exact_bf16_ptr(self, ptr: *mut bf16, x: Self::F32) {
         // SAFETY: the caller's promise.
         unsafe { self.store_bf16_ptr(ptr, x) }
+    }
+
+    /// Writes `2 · LANES` elements at `ptr`, rounded to nearest, ties to even.
+    ///
+    /// # Safety
+    /// They must be writable.
+    #[inline(always)]
+    unsafe fn store_bf16_pair(self, ptr: *mut bf16, [first, second]: [Self::F32; 2]) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            self.store_bf16_ptr(ptr, first);
+            self.store_bf16_ptr(ptr.add(Self::LANES), second);
+        }
+    }
+
+    /// The `2 · LANES` elements from `i` on.
+    ///
+    /// # Safety
+    /// They exist.
+    #[inline(always)]
+    unsafe fn load_pair<E: Element>(self, x: &[E], i: usize) -> [Self::F32; 2] {
+        // SAFETY: the caller's promise.
+        unsafe { [self.load_at(x, i), self.load_at(x, i + Self::LANES)] }
+    }
+
+    /// Overwrites the `2 · LANES` elements from `i` on.
+    ///
+    /// # Safety
+    /// They exist.
+    #[inline(always)]
+    unsafe fn store_pair<E: Element>(self, out: &mut [E], i: usize, pair: [Self::F32; 2]) {
+        debug_assert!(i + 2 * Self::LANES <= out.len());
+        // SAFETY: the caller's promise.
+        unsafe { E::store_pair(self, out.as_mut_ptr().add(i), pair) }
     }
 
     /// The `LANES` elements from `i` on.
@@ -132,17 +173,17 @@ pub trait Simd: Copy {
 pub(crate) const MAX_LANES: usize = 16;
 
 /// Defines `fn name(isa: Isa, …)` from a body that is generic over a [`Simd`] token, and perhaps over
-/// an [`Element`].
+/// [`Element`]s.
 macro_rules! simd_fn {
-    ($(#[$meta:meta])* $vis:vis fn $name:ident<$S:ident $(, $E:ident)?>(
+    ($(#[$meta:meta])* $vis:vis fn $name:ident<$S:ident $(, $E:ident)*>(
         $simd:ident $(, $arg:ident: $ty:ty)* $(,)?
     ) $body:block) => {
         $(#[$meta])*
         #[allow(clippy::too_many_arguments, reason = "kernels take one slice for each operand")]
-        $vis fn $name$(<$E: $crate::Element>)?(isa: $crate::Isa, $($arg: $ty),*) {
+        $vis fn $name<$($E: $crate::Element),*>(isa: $crate::Isa, $($arg: $ty),*) {
             #[inline(always)]
             #[allow(clippy::too_many_arguments, reason = "as above")]
-            fn body<$S: $crate::simd::Simd $(, $E: $crate::Element)?>(
+            fn body<$S: $crate::simd::Simd $(, $E: $crate::Element)*>(
                 $simd: $S,
                 $($arg: $ty),*
             ) $body
@@ -150,14 +191,21 @@ macro_rules! simd_fn {
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma")]
             #[allow(clippy::too_many_arguments, reason = "as above")]
-            fn avx2$(<$E: $crate::Element>)?(token: $crate::simd::Avx2, $($arg: $ty),*) {
+            fn avx2<$($E: $crate::Element),*>(token: $crate::simd::Avx2, $($arg: $ty),*) {
                 body(token, $($arg),*)
             }
 
             #[cfg(target_arch = "x86_64")]
             #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
             #[allow(clippy::too_many_arguments, reason = "as above")]
-            fn avx512$(<$E: $crate::Element>)?(token: $crate::simd::Avx512, $($arg: $ty),*) {
+            fn avx512<$($E: $crate::Element),*>(token: $crate::simd::Avx512<false>, $($arg: $ty),*) {
+                body(token, $($arg),*)
+            }
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+            #[allow(clippy::too_many_arguments, reason = "as above")]
+            fn avx512bf16<$($E: $crate::Element),*>(token: $crate::simd::Avx512<true>, $($arg: $ty),*) {
                 body(token, $($arg),*)
             }
 
@@ -169,10 +217,16 @@ macro_rules! simd_fn {
                     unsafe { avx2(token, $($arg),*) }
                 }
                 #[cfg(target_arch = "x86_64")]
-                $crate::Isa::Avx512 | $crate::Isa::Amx => {
+                $crate::Isa::Avx512 => {
                     let token = $crate::simd::Avx512::detect();
                     // SAFETY: the token exists only where these AVX-512 features were detected.
                     unsafe { avx512(token, $($arg),*) }
+                }
+                #[cfg(target_arch = "x86_64")]
+                $crate::Isa::Amx => {
+                    let token = $crate::simd::Avx512::detect();
+                    // SAFETY: as above.
+                    unsafe { avx512bf16(token, $($arg),*) }
                 }
                 _ => body($crate::simd::Portable, $($arg),*),
             }

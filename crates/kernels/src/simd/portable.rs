@@ -53,8 +53,8 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
-    fn relu(self, a: Self::F32) -> Self::F32 {
-        a.map(|a| if a < 0.0 { 0.0 } else { a })
+    fn at_least(self, floor: Self::F32, a: Self::F32) -> Self::F32 {
+        map2(floor, a, |floor, a| if a < floor { floor } else { a })
     }
 
     #[inline(always)]
@@ -78,6 +78,11 @@ impl Simd for Portable {
     unsafe fn load_bf16_ptr(self, ptr: *const bf16) -> Self::F32 {
         // SAFETY: the caller's promise.
         unsafe { ptr.cast::<[bf16; LANES]>().read() }.map(Element::to_f32)
+    }
+
+    #[inline(always)]
+    fn round_bf16(self, x: Self::F32) -> Self::F32 {
+        x.map(|x| bf16::from_f32(x).to_f32())
     }
 
     #[inline(always)]

@@ -1,14 +1,15 @@
 //! Checks the parts of batch norm, right or wrong, against the reference in `f64`.
 
-use residua_kernels::Isa;
+use residua_kernels::batch_norm::Mask;
+use residua_kernels::{Isa, NormGrad};
 use residua_testkit::{Case, Check, Data, EPS32, EPS64, Expected, Generator, Guarded, all, widen};
 
 pub(crate) type Moments = fn(Isa, &[f32], usize, &mut [f64], &mut [f64]);
 pub(crate) type Merge = fn(usize, &mut [f64], &mut [f64], usize, &[f64], &[f64]);
 pub(crate) type Normalise = fn(Isa, &[f32], &[f32], &[f32], Option<&[f32]>, relu: bool, &mut [f32]);
 pub(crate) type BackwardSums =
-    fn(Isa, Option<&[f32]>, &mut [f32], &[f32], &[f32], &mut [f64], &mut [f64]);
-pub(crate) type BackwardApply = fn(Isa, &[f32], &[f32], &[f32], &[f32], &[f32], &[f32], &mut [f32]);
+    fn(Isa, Mask<'_, f32>, &mut [f32], &[f32], &[f32], &mut [f64], &mut [f64]);
+pub(crate) type BackwardApply = fn(Isa, NormGrad<'_, f32>, &mut [f32]);
 
 /// Rows and channels: around the edges of vectors and blocks, few rows and many.
 fn sizes() -> impl Iterator<Item = [usize; 2]> {
@@ -164,19 +165,25 @@ pub(crate) fn check_normalise(normalise: Normalise) -> Check {
     })
 }
 
-/// With and without the mask, adding to sums that are not 0.
+/// With each kind of mask, adding to sums that are not 0.
 pub(crate) fn check_backward_sums(backward_sums: BackwardSums) -> Check {
     everywhere_with_data(|size @ [rows, c], isa, data| {
         let (trial, len) = (Trial::new(size, isa), rows * c);
         let mut generator = trial.generator();
         let [input, grad_output, mut output] = [len; 3].map(|len| generator.values(data, len));
         let [mean, before, before_centred] = [c; 3].map(|c| generator.values(data, c));
+        let [scale, shift] = [c; 2].map(|c| Guarded::holding(&generator.values(data, c)));
         // As a ReLU leaves it, with a NaN, which lets the gradient through.
         output.iter_mut().for_each(|x| *x = x.max(0.0));
         output.iter_mut().skip(5).step_by(11).for_each(|x| *x = f32::NAN);
-        for output in [None, Some(&output[..])] {
-            let passes =
-                |i: usize| output.is_none_or(|output| output[i] > 0.0 || output[i].is_nan());
+        let output = Guarded::holding(&output);
+        let normalised = Mask::Normalised { scale: &scale, shift: &shift };
+        for mask in [Mask::None, Mask::Output(&output[..]), normalised] {
+            let passes = |i: usize| match mask {
+                Mask::None => true,
+                Mask::Output(output) => output[i] > 0.0 || output[i].is_nan(),
+                Mask::Normalised { .. } => input[i].mul_add(scale[i % c], shift[i % c]) > 0.0,
+            };
             let masked = grad_output.iter().enumerate();
             let masked: Vec<f32> =
                 masked.map(|(i, &grad)| if passes(i) { grad } else { 0.0 }).collect();
@@ -192,10 +199,9 @@ pub(crate) fn check_backward_sums(backward_sums: BackwardSums) -> Check {
             let mut grad = Guarded::holding(&grad_output);
             let mut sums = [&before, &before_centred].map(|sum| Guarded::holding(&widen(sum)));
             let [sum_grad, sum_grad_centred] = &mut sums;
-            let guarded_output = output.map(Guarded::holding);
             backward_sums(
                 isa,
-                guarded_output.as_deref(),
+                mask,
                 &mut grad,
                 &Guarded::holding(&input),
                 &Guarded::holding(&mean),
@@ -233,8 +239,9 @@ pub(crate) fn check_backward_apply(backward_apply: BackwardApply) -> Check {
             });
         let mut grad_input = Guarded::poisoned(len);
         let guarded = [&grad_output, &input, &mean, &a, &b, &shift].map(|x| Guarded::holding(x));
-        let [grad, x, mean, a, b, c] = guarded.each_ref().map(|x| &x[..]);
-        backward_apply(isa, grad, x, mean, a, b, c, &mut grad_input);
+        let [grad_output, input, mean, a, b, c] = guarded.each_ref().map(|x| &x[..]);
+        let from = NormGrad { grad_output, input, mean, a, b, c };
+        backward_apply(isa, from, &mut grad_input);
         trial.case("backward_apply").written(grad_input.check())?;
         trial.case("backward_apply").matches(&grad_input, &want, 2.0 * EPS32)
     })

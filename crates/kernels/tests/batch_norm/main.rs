@@ -4,8 +4,9 @@
 mod check;
 mod mutants;
 
+use residua_kernels::batch_norm::{self, Mask};
 use residua_kernels::reference::batch_norm::{self as reference, Params, Statistics};
-use residua_kernels::{Isa, batch_norm};
+use residua_kernels::{Isa, NormGrad};
 use residua_testkit::{Case, Check, EPS32, Generator, all, assert_rejected, widen};
 
 use check::{
@@ -141,7 +142,7 @@ impl Layer {
         let (mut sum, mut centred) = (vec![0.0; c], vec![0.0; c]);
         batch_norm::backward_sums(
             isa,
-            Some(&output),
+            Mask::Output(&output),
             &mut grad,
             &self.input,
             &mean,
@@ -152,16 +153,9 @@ impl Layer {
             per_channel(&|i| -f64::from(scale[i]) * inv_std[i] * inv_std[i] * centred[i] / count);
         let shift = per_channel(&|i| -f64::from(scale[i]) * sum[i] / count);
         let mut grad_input = vec![f32::NAN; len];
-        batch_norm::backward_apply(
-            isa,
-            &grad,
-            &self.input,
-            &mean,
-            &scale,
-            &b,
-            &shift,
-            &mut grad_input,
-        );
+        let (grad_output, input) = (&grad[..], &self.input[..]);
+        let from = NormGrad { grad_output, input, mean: &mean, a: &scale, b: &b, c: &shift };
+        batch_norm::backward_apply(isa, from, &mut grad_input);
         let grad_weight = per_channel(&|i| centred[i] * inv_std[i]);
         [output, grad_input, grad_weight, per_channel(&|i| sum[i])]
     }

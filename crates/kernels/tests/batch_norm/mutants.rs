@@ -1,9 +1,9 @@
 //! Parts of batch norm that are nearly right.
 
 use residua_kernels::batch_norm::{
-    backward_apply, backward_sums, merge_moments, moments, normalise,
+    Mask, backward_apply, backward_sums, merge_moments, moments, normalise,
 };
-use residua_kernels::relu;
+use residua_kernels::{Isa, NormGrad, relu};
 
 use crate::check::{BackwardApply, BackwardSums, Merge, Moments, Normalise};
 
@@ -95,50 +95,67 @@ pub(crate) const NORMALISE: [(&str, Normalise); 6] = [
     }),
 ];
 
-pub(crate) const BACKWARD_SUMS: [(&str, BackwardSums); 6] = [
-    ("sums overwritten", |isa, output, grad, input, mean, sum, centred| {
+pub(crate) const BACKWARD_SUMS: [(&str, BackwardSums); 7] = [
+    ("sums overwritten", |isa, mask, grad, input, mean, sum, centred| {
         sum.fill(0.0);
         centred.fill(0.0);
-        backward_sums(isa, output, grad, input, mean, sum, centred);
+        backward_sums(isa, mask, grad, input, mean, sum, centred);
     }),
-    ("mask not stored", |isa, output, grad, input, mean, sum, centred| {
-        backward_sums(isa, output, &mut grad.to_vec(), input, mean, sum, centred);
+    ("mask not stored", |isa, mask, grad, input, mean, sum, centred| {
+        backward_sums(isa, mask, &mut grad.to_vec(), input, mean, sum, centred);
     }),
     ("no mask", |isa, _, grad, input, mean, sum, centred| {
-        backward_sums(isa, None, grad, input, mean, sum, centred);
+        backward_sums(isa, Mask::None, grad, input, mean, sum, centred);
     }),
-    ("mask after the sums", |isa, output, grad, input, mean, sum, centred| {
-        backward_sums(isa, None, grad, input, mean, sum, centred);
-        if let Some(output) = output {
-            relu::backward(isa, output, grad);
-        }
+    ("mask after the sums", |isa, mask, grad, input, mean, sum, centred| {
+        backward_sums(isa, Mask::None, grad, input, mean, sum, centred);
+        close(isa, mask, grad, input);
     }),
-    ("not centred", |isa, output, grad, input, mean, sum, centred| {
-        backward_sums(isa, output, grad, input, &vec![0.0; mean.len()], sum, centred);
+    ("mask without the shift", |isa, mask, grad, input, mean, sum, centred| {
+        let zeros = vec![0.0; mean.len()];
+        let mask = match mask {
+            Mask::Normalised { scale, .. } => Mask::Normalised { scale, shift: &zeros },
+            mask => mask,
+        };
+        backward_sums(isa, mask, grad, input, mean, sum, centred);
     }),
-    ("gradient rounded to bf16", |isa, output, grad, input, mean, sum, centred| {
+    ("not centred", |isa, mask, grad, input, mean, sum, centred| {
+        backward_sums(isa, mask, grad, input, &vec![0.0; mean.len()], sum, centred);
+    }),
+    ("gradient rounded to bf16", |isa, mask, grad, input, mean, sum, centred| {
         let mut rounded: Vec<f32> =
             grad.iter().map(|x| f32::from_bits(x.to_bits() & 0xffff_0000)).collect();
-        backward_sums(isa, output, &mut rounded, input, mean, sum, centred);
-        if let Some(output) = output {
-            relu::backward(isa, output, grad);
-        }
+        backward_sums(isa, mask, &mut rounded, input, mean, sum, centred);
+        close(isa, mask, grad, input);
     }),
 ];
 
+/// The ReLU's backward.
+fn close(isa: Isa, mask: Mask<'_, f32>, grad: &mut [f32], input: &[f32]) {
+    match mask {
+        Mask::None => {}
+        Mask::Output(output) => relu::backward(isa, output, grad),
+        Mask::Normalised { scale, shift } => {
+            let mut output = vec![0.0; input.len()];
+            normalise(isa, input, scale, shift, None, true, &mut output);
+            relu::backward(isa, &output, grad);
+        }
+    }
+}
+
 pub(crate) const BACKWARD_APPLY: [(&str, BackwardApply); 4] = [
-    ("no gradient through the mean", |isa, grad, input, mean, a, b, c, grad_input| {
-        backward_apply(isa, grad, input, mean, a, b, &vec![0.0; c.len()], grad_input);
+    ("no gradient through the mean", |isa, from, grad_input| {
+        backward_apply(isa, NormGrad { c: &vec![0.0; from.c.len()], ..from }, grad_input);
     }),
-    ("no gradient through the variance", |isa, grad, input, mean, a, b, c, grad_input| {
-        backward_apply(isa, grad, input, mean, a, &vec![0.0; b.len()], c, grad_input);
+    ("no gradient through the variance", |isa, from, grad_input| {
+        backward_apply(isa, NormGrad { b: &vec![0.0; from.b.len()], ..from }, grad_input);
     }),
-    ("not centred", |isa, grad, input, mean, a, b, c, grad_input| {
-        backward_apply(isa, grad, input, &vec![0.0; mean.len()], a, b, c, grad_input);
+    ("not centred", |isa, from, grad_input| {
+        backward_apply(isa, NormGrad { mean: &vec![0.0; from.mean.len()], ..from }, grad_input);
     }),
-    ("channels of the neighbour", |isa, grad, input, mean, a, b, c, grad_input| {
-        let mut a = a.to_vec();
+    ("channels of the neighbour", |isa, from, grad_input| {
+        let mut a = from.a.to_vec();
         a.rotate_left(1);
-        backward_apply(isa, grad, input, mean, &a, b, c, grad_input);
+        backward_apply(isa, NormGrad { a: &a, ..from }, grad_input);
     }),
 ];

@@ -1,6 +1,7 @@
 //! Every registered convolution kernel against the reference in `f64`.
 
 mod check;
+mod fused;
 mod mutants;
 mod packed;
 mod problems;

@@ -1,8 +1,8 @@
 //! Gradient of the weight: `k` runs over positions, so the output gradient is wanted with channels
 //! as rows, and the input in pairs of positions.
 //!
-//! The input is padded and, with a stride, split into phases; its positions are then counted through
-//! all rows and samples. A tap of the kernel is an offset in these, the output pixel at row `y` and
+//! Positions are those of the padded input, counted through all rows and samples; with a stride, it is
+//! split into phases. A tap of the kernel is an offset in these, the output pixel at row `y` and
 //! column `x` is position `y · pitch + x`, and positions that are no output pixel meet zeros. An
 //! offset of whole pairs leaves rows of B where they are, at the start of a cache line; for odd
 //! offsets there is a second copy that is paired the other way.
@@ -11,30 +11,33 @@ use super::block::{B_TILE, STEP, TILE};
 use super::grad_block::{GradCall, grad_block, max_cols};
 use super::interleave::{PAIR, interleave};
 use super::transpose::transpose;
+use crate::Conv2dProblem;
 use crate::amx::Amx;
-use crate::conv2d::direct::input_padding;
+use crate::conv2d::geometry::{grad_output_padding, input_padding};
 use crate::conv2d::grid::split;
-use crate::conv2d::padding::Padding;
-use crate::{Conv2dProblem, scratch};
+use crate::conv2d::multiply::GradOperands;
+use crate::padding::Padding;
 use bytemuck::Zeroable;
 use half::bf16;
-use std::ops::Range;
 
-/// Elements of working memory aimed at: they should mostly stay in the second-level cache, and
-/// the more there are, the less often a gradient that doesn't is read and written.
-const WORKING_LEN: usize = 3 << 18;
-/// Positions of a 1×1 convolution that are taken as one sample.
-const PIECE: usize = 512;
+/// Elements of rows and pairs aimed at: they should mostly stay in the second-level cache, and the more
+/// there are, the less often a gradient that doesn't is read and written.
+const WORKING_LEN: usize = 1 << 19;
+
 /// Positions, phases and taps.
 #[derive(Debug)]
 struct Layout<'a> {
     p: &'a Conv2dProblem,
+    x: Padding,
+    grad: Padding,
+    num_samples: usize,
     /// Positions from one row of a phase to the next, and rows of a sample.
     pitch: usize,
     num_rows: usize,
-    /// Samples that are taken together, and steps over their positions.
-    few: usize,
-    steps: usize,
+    /// The furthest that a tap is from a pixel's position.
+    last_offset: usize,
+    /// Positions that are taken at once, whole steps.
+    at_once: usize,
     /// Pairs of a tile of channels, with those that a tap reaches after the last step.
     num_pairs: usize,
     /// Pairings: one if all taps are at even offsets.
@@ -44,48 +47,77 @@ struct Layout<'a> {
 }
 
 impl<'a> Layout<'a> {
-    fn new(p: &'a Conv2dProblem) -> Self {
-        let Padding { padded_h, padded_w, .. } = input_padding(p);
-        let pitch = positions(p.iw, padded_w, p.pw, p.sw);
-        let num_rows = positions(p.ih, padded_h, p.ph, p.sh);
-        let (ic_tiles, oc_tiles) = (p.ic.div_ceil(TILE), p.oc.div_ceil(TILE));
-        let phases = p.sh.min(p.kh) * p.sw.min(p.kw);
-        let last_offset = (p.kh - 1) / p.sh * pitch + (p.kw - 1) / p.sw;
-        let copies = if last_offset == 0 { 1 } else { 2 };
-        let tiles = phases * copies * ic_tiles + oc_tiles;
-        let sample_memory = num_rows * pitch * (p.ic.max(p.oc) + tiles * TILE);
-        let few = (WORKING_LEN / sample_memory).clamp(1, p.n.max(1));
-        let steps = (few * num_rows * pitch).div_ceil(STEP);
-        let num_pairs = steps * STEP / 2 + last_offset / 2 + 1;
-        Self { p, pitch, num_rows, few, steps, num_pairs, copies, ic_tiles, oc_tiles }
+    fn new(p: &'a Conv2dProblem, num_samples: usize) -> Self {
+        let most = Self::at_most(p, num_samples);
+        let (_, longest) = split(most.num_positions(), most.at_once).next().expect("one piece");
+        most.with_at_once(longest.next_multiple_of(STEP))
     }
 
-    /// Positions of a sample.
-    fn sample_len(&self) -> usize {
-        self.num_rows * self.pitch
+    /// With as many positions at once as are taken of any number of samples up to this one.
+    fn at_most(p: &'a Conv2dProblem, num_samples: usize) -> Self {
+        let (x, grad) = (input_padding(p), grad_output_padding(p));
+        let (pitch, num_rows) = if (p.sh, p.sw) == (1, 1) {
+            (x.padded_w, x.padded_h)
+        } else {
+            // As many as windows reach.
+            (p.ow() + (p.kw - 1) / p.sw, p.oh() + (p.kh - 1) / p.sh)
+        };
+        let (ic_tiles, oc_tiles) = (p.ic.div_ceil(TILE), p.oc.div_ceil(TILE));
+        let last_offset = (p.kh - 1) / p.sh * pitch + (p.kw - 1) / p.sw;
+        let copies = if last_offset == 0 { 1 } else { 2 };
+        let phases = p.sh.min(p.kh) * p.sw.min(p.kw);
+        let most = WORKING_LEN / (TILE * (phases * copies * ic_tiles + oc_tiles));
+        let all = num_samples * num_rows * pitch;
+        let at_once = all.min(most).next_multiple_of(STEP).max(STEP);
+        let layout = Self {
+            p,
+            x,
+            grad,
+            num_samples,
+            pitch,
+            num_rows,
+            last_offset,
+            at_once,
+            num_pairs: 0,
+            copies,
+            ic_tiles,
+            oc_tiles,
+        };
+        layout.with_at_once(at_once)
+    }
+
+    fn with_at_once(self, at_once: usize) -> Self {
+        Self { at_once, num_pairs: at_once / 2 + self.last_offset / 2 + 1, ..self }
+    }
+
+    /// Positions of all samples.
+    fn num_positions(&self) -> usize {
+        self.num_samples * self.num_rows * self.pitch
     }
 
     fn num_phases(&self) -> usize {
         self.p.sh.min(self.p.kh) * self.p.sw.min(self.p.kw)
     }
 
-    /// The output gradient of a few samples with zeros between its rows.
-    fn spread(&self) -> Padding {
-        let p = self.p;
-        Padding {
-            c: p.oc,
-            h: p.oh(),
-            w: p.ow(),
-            padded_h: self.num_rows,
-            padded_w: self.pitch,
-            top: 0,
-            left: 0,
-        }
+    /// Whether the padded input is its one phase.
+    fn has_one_phase(&self) -> bool {
+        (self.p.sh, self.p.sw) == (1, 1)
     }
 
-    /// Elements of a few samples of a phase or of the output gradient, in whole cache lines.
-    fn line_len(&self) -> usize {
-        (self.few * self.sample_len() * self.p.ic.max(self.p.oc)).next_multiple_of(STEP)
+    /// Whether the padded output gradient has its pixels at their positions, from its first on.
+    fn is_spread(&self) -> bool {
+        (self.grad.padded_h, self.grad.padded_w) == (self.num_rows, self.pitch)
+    }
+
+    /// Elements of the phases, unless the padded input is the only one.
+    fn phases_len(&self) -> usize {
+        let len = self.num_phases() * self.num_positions() * self.p.ic;
+        if self.has_one_phase() { 0 } else { len }
+    }
+
+    /// Elements of the output gradient at its positions, unless it is there already.
+    fn spread_len(&self) -> usize {
+        if self.is_spread() { 0 } else { self.num_positions() * self.p.oc }
     }
 
     /// Elements of all channels of a phase in pairs, in one copy.
@@ -95,11 +127,7 @@ impl<'a> Layout<'a> {
 
     /// Elements of the output gradient in tiles of rows.
     fn rows_len(&self) -> usize {
-        self.oc_tiles * self.steps * B_TILE
-    }
-
-    fn scratch_len(&self) -> usize {
-        self.line_len() + self.num_phases() * self.copies * self.pairs_len() + self.rows_len()
+        self.oc_tiles * self.at_once / STEP * B_TILE
     }
 
     /// Columns of tiles: the taps of each tile of input channels.
@@ -119,20 +147,18 @@ impl<'a> Layout<'a> {
     }
 }
 
-/// Positions of one padded axis. Without a stride the zeros after one row are those before the next.
-fn positions(size: usize, padded: usize, before: usize, stride: usize) -> usize {
-    let after = padded.saturating_sub(before + size);
-    if stride == 1 { padded - before.min(after) } else { padded.div_ceil(stride) }
+/// Whole cache lines.
+fn lines(len: usize) -> usize {
+    len.next_multiple_of(STEP)
 }
 
-/// A 1×1 convolution over a line of pixels is cut into pieces.
-fn piece(p: &Conv2dProblem) -> Conv2dProblem {
-    let pointwise = (p.kh, p.kw, p.sh, p.sw, p.ph, p.pw, p.ih) == (1, 1, 1, 1, 0, 0, 1);
-    if pointwise && p.n == 1 { Conv2dProblem { iw: p.iw.min(PIECE), ..*p } } else { *p }
-}
-
-pub(super) fn scratch_len(p: &Conv2dProblem) -> usize {
-    scratch::len_of::<bf16>(Layout::new(&piece(p)).scratch_len())
+pub(super) fn memory_len(p: &Conv2dProblem, num_samples: usize) -> usize {
+    let layout = Layout::at_most(p, num_samples);
+    // A cache line more, to start at one.
+    STEP + lines(layout.rows_len())
+        + lines(layout.num_phases() * layout.copies * layout.pairs_len())
+        + lines(layout.phases_len())
+        + layout.spread_len()
 }
 
 /// Tiles `[oc tile][ic tile][tap][oc][ic]`.
@@ -162,100 +188,87 @@ pub(super) fn unpack(
 /// Adds the gradient over all samples to `packed_grad`.
 pub(super) fn run(
     p: &Conv2dProblem,
-    input: &[bf16],
-    grad_output: &[bf16],
+    operands: &GradOperands<'_, bf16>,
+    memory: &mut [bf16],
     packed_grad: &mut [f32],
 ) {
     assert_eq!(packed_grad.len(), packed_len(p));
-    let piece = piece(p);
-    let layout = Layout::new(&piece);
-    let (input_len, output_len) =
-        (piece.ih * piece.iw * piece.ic, piece.oh() * piece.ow() * piece.oc);
-    let inputs = input.chunks(layout.few * input_len);
+    let layout = Layout::new(p, operands.num_samples);
+    let (phases_len, pairs_len) = (layout.phases_len(), layout.pairs_len());
+    let unaligned = memory.as_ptr().align_offset(64);
+    let memory = &mut memory[unaligned..];
+    let (rows, memory) = memory.split_at_mut(lines(layout.rows_len()));
+    let (pairs, memory) =
+        memory.split_at_mut(lines(layout.num_phases() * layout.copies * pairs_len));
+    let (phases, spread) = memory.split_at_mut(lines(phases_len));
+    let phases = match layout.has_one_phase() {
+        true => operands.x,
+        false => split_into_phases(&layout, operands.x, &mut phases[..phases_len]),
+    };
+    let grad = match layout.is_spread() {
+        true => &operands.grad[layout.grad.first() * p.oc..],
+        false => spread_grad(&layout, operands.grad, &mut spread[..layout.spread_len()]),
+    };
+    let grad_len = grad.len().min(layout.num_positions() * p.oc);
+    let phase_len = phases.len() / layout.num_phases();
     let amx = Amx::start();
-    scratch::with_operands(layout.scratch_len(), |memory| {
-        let (line, memory) = memory.split_at_mut(layout.line_len());
-        let (rows, pairs) = memory.split_at_mut(layout.rows_len());
-        for (input, grad_output) in inputs.zip(grad_output.chunks(layout.few * output_len)) {
-            let num_steps = fill_rows(&layout, grad_output, line, rows);
-            fill_pairs(&layout, input, line, pairs);
-            multiply(&amx, &layout, num_steps, rows, pairs, packed_grad);
+    for first in (0..layout.num_positions()).step_by(layout.at_once) {
+        let grad = &grad[(first * p.oc).min(grad_len)..grad_len];
+        let grad = &grad[..grad.len().min(layout.at_once * p.oc)];
+        let num_steps = (grad.len() / p.oc).div_ceil(STEP);
+        if num_steps == 0 {
+            break;
         }
-    });
-}
-
-/// Spreads the output gradient over the positions and turns it; returns the steps it takes.
-fn fill_rows(
-    layout: &Layout<'_>,
-    grad_output: &[bf16],
-    line: &mut [bf16],
-    rows: &mut [bf16],
-) -> usize {
-    let spread = layout.spread();
-    let line = if spread.is_none() { grad_output } else { spread.pad(grad_output, line) };
-    let num_steps = (line.len() / layout.p.oc).div_ceil(STEP);
-    transpose(line, layout.p.oc, &mut rows[..layout.oc_tiles * num_steps * B_TILE]);
-    num_steps
-}
-
-/// Pads some samples and pairs the positions of each phase.
-fn fill_pairs(layout: &Layout<'_>, input: &[bf16], line: &mut [bf16], pairs: &mut [bf16]) {
-    let p = layout.p;
-    let in_place = (p.sh, p.sw) == (1, 1) && input_padding(p).is_none();
-    let phases = pairs.chunks_exact_mut(layout.copies * layout.pairs_len());
-    for (phase, pairs) in phases.enumerate() {
-        let (even, odd) = pairs.split_at_mut(layout.pairs_len());
-        let line = if in_place { input } else { fill_line(layout, phase, input, line) };
-        interleave(line, p.ic, even, odd);
+        transpose(grad, p.oc, &mut rows[..layout.oc_tiles * num_steps * B_TILE]);
+        for (phase, pairs) in
+            phases.chunks_exact(phase_len).zip(pairs.chunks_exact_mut(layout.copies * pairs_len))
+        {
+            let (even, odd) = pairs.split_at_mut(pairs_len);
+            interleave(&phase[first * p.ic..], p.ic, even, odd);
+        }
+        multiply(&amx, &layout, num_steps, rows, pairs, packed_grad);
     }
 }
 
-/// The positions of a phase of some samples.
-fn fill_line<'a>(
-    layout: &Layout<'_>,
-    phase: usize,
-    input: &[bf16],
-    line: &'a mut [bf16],
-) -> &'a [bf16] {
-    let p = layout.p;
+/// Every `sh`-th row and `sw`-th column of the padded input, from each first one on that a tap has.
+fn split_into_phases<'a>(layout: &Layout<'_>, x: &[bf16], phases: &'a mut [bf16]) -> &'a [bf16] {
+    let (p, padding) = (layout.p, &layout.x);
     let phases_w = p.sw.min(p.kw);
-    let (first_row, first_col) = (phase / phases_w, phase % phases_w);
-    let cols = inside(p.iw, layout.pitch, first_col, p.pw, p.sw);
-    let rows = inside(p.ih, layout.num_rows, first_row, p.ph, p.sh);
-    let samples = input.chunks_exact(p.ih * p.iw * p.ic);
-    let line = &mut line[..samples.len() * layout.sample_len() * p.ic];
-    for (sample, line) in samples.zip(line.chunks_exact_mut(layout.sample_len() * p.ic)) {
-        // What lies between two rows of data is zeroed at once.
-        let mut done = 0;
-        for y in rows.clone() {
-            let start = (y * layout.pitch + cols.start) * p.ic;
-            line[done..start].fill(bf16::zeroed());
-            done = start + cols.len() * p.ic;
-            let out = &mut line[start..done];
-            if out.is_empty() {
+    // What windows reach; rows and columns after that are no tap's.
+    let (reach_h, reach_w) = ((p.oh() - 1) * p.sh + p.kh, (p.ow() - 1) * p.sw + p.kw);
+    let phase_len = layout.num_positions() * p.ic;
+    for (phase, line) in phases.chunks_exact_mut(phase_len).enumerate() {
+        let (first_row, first_col) = (phase / phases_w, phase % phases_w);
+        let cols = (reach_w - first_col).div_ceil(p.sw).min(layout.pitch);
+        for (i, row) in line.chunks_exact_mut(layout.pitch * p.ic).enumerate() {
+            let (sample, y) = (i / layout.num_rows, i % layout.num_rows * p.sh + first_row);
+            if y >= reach_h {
+                row.fill(bf16::zeroed());
                 continue;
             }
-            let (y, x) = (y * p.sh + first_row - p.ph, cols.start * p.sw + first_col - p.pw);
-            let from = &sample[(y * p.iw + x) * p.ic..(y + 1) * p.iw * p.ic];
-            if p.sw == 1 {
-                out.copy_from_slice(&from[..out.len()]);
-            } else {
-                let pixels = from.chunks(p.sw * p.ic);
-                for (from, out) in pixels.zip(out.chunks_exact_mut(p.ic)) {
-                    out.copy_from_slice(&from[..p.ic]);
-                }
+            let from = sample * padding.len() + (y * padding.padded_w + first_col) * p.ic;
+            let (row, beyond) = row.split_at_mut(cols * p.ic);
+            for (pixel, out) in x[from..].chunks(p.sw * p.ic).zip(row.chunks_exact_mut(p.ic)) {
+                out.copy_from_slice(&pixel[..p.ic]);
             }
+            beyond.fill(bf16::zeroed());
         }
-        line[done..].fill(bf16::zeroed());
     }
-    line
+    phases
 }
 
-/// The positions `i < len` with `i · stride + first − before` in `0..size`.
-fn inside(size: usize, len: usize, first: usize, before: usize, stride: usize) -> Range<usize> {
-    let start = before.saturating_sub(first).div_ceil(stride).min(len);
-    let end = (size + before).saturating_sub(first).div_ceil(stride).min(len);
-    start..end.max(start)
+/// The output gradient with its pixels at their positions and zeros between.
+fn spread_grad<'a>(layout: &Layout<'_>, grad: &[bf16], spread: &'a mut [bf16]) -> &'a [bf16] {
+    let (p, padding) = (layout.p, &layout.grad);
+    for (i, row) in spread.chunks_exact_mut(layout.pitch * p.oc).enumerate() {
+        let (sample, y) = (i / layout.num_rows, i % layout.num_rows);
+        let len = if y < p.oh() { p.ow() * p.oc } else { 0 };
+        let (row, beyond) = row.split_at_mut(len);
+        let from = sample * padding.len() + (padding.first() + y * padding.padded_w) * p.oc;
+        row.copy_from_slice(if len == 0 { &[] } else { &grad[from..][..len] });
+        beyond.fill(bf16::zeroed());
+    }
+    spread
 }
 
 fn multiply(

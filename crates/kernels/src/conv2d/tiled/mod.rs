@@ -2,18 +2,23 @@
 
 mod backward_weight;
 mod block;
+mod epilogue;
 mod grad_block;
 mod interleave;
 mod packing;
+mod store;
 mod transpose;
 mod walk;
 
 use super::grid::Grid;
-use super::multiply::{Multiply, Rows, WindowWeight};
+use super::multiply::{GradOperands, Multiply, Rows, WindowWeight};
+use super::sums::Sums;
 use super::tile::Start;
+use crate::padding::Padding;
 use crate::{Conv2dProblem, Isa};
 use half::bf16;
 use packing::TilePacking;
+use walk::Walk;
 
 /// `rounds` rounds of the widest block's products, on operands in the first-level cache.
 pub(crate) fn multiply_tiles(rounds: usize) {
@@ -37,6 +42,10 @@ pub(crate) fn multiply_tiles(rounds: usize) {
     unsafe { block::block(2, 2)(&crate::amx::Amx::start(), &call, &mut block::Acc::new()) }
 }
 
+/// The most elements of padded samples that a backward lays out at once: half a megabyte, so that they
+/// and what is made of them stay in the second-level cache.
+const MAX_PADDED_LEN: usize = 1 << 18;
+
 /// The tile unit.
 #[derive(Debug)]
 pub(super) struct Tiled;
@@ -56,6 +65,8 @@ impl Multiply for Tiled {
     fn as_operand(samples: &[bf16]) -> Option<&[bf16]> {
         Some(samples)
     }
+
+    const FUSES_SUMS: bool = true;
 
     fn slack(&self, grid: &Grid) -> usize {
         walk::slack(grid)
@@ -82,12 +93,22 @@ impl Multiply for Tiled {
         x: &[bf16],
         packed: &[f32],
         out: &mut [bf16],
+        sums: Sums<'_, bf16>,
     ) {
-        walk::run(grid, &TilePacking(*weight), start, x, bytemuck::cast_slice(packed), out);
+        let (packing, w) = (&TilePacking(*weight), bytemuck::cast_slice(packed));
+        Walk { grid, packing, start, x, w }.run(out, sums);
     }
 
-    fn backward_weight_scratch_len(&self, p: &Conv2dProblem) -> usize {
-        backward_weight::scratch_len(p)
+    fn samples_at_once(&self, _p: &Conv2dProblem, x: &Padding, grad: &Padding) -> usize {
+        (MAX_PADDED_LEN / (x.len() + grad.len())).max(1)
+    }
+
+    fn grad_slack(&self, _p: &Conv2dProblem) -> usize {
+        0
+    }
+
+    fn grad_weight_memory(&self, p: &Conv2dProblem, num_samples: usize) -> usize {
+        backward_weight::memory_len(p, num_samples)
     }
 
     fn packed_grad_len(&self, p: &Conv2dProblem) -> usize {
@@ -97,11 +118,11 @@ impl Multiply for Tiled {
     fn backward_weight(
         &self,
         p: &Conv2dProblem,
-        input: &[bf16],
-        grad_output: &[bf16],
+        operands: &GradOperands<'_, bf16>,
+        memory: &mut [bf16],
         packed_grad: &mut [f32],
     ) {
-        backward_weight::run(p, input, grad_output, packed_grad);
+        backward_weight::run(p, operands, memory, packed_grad);
     }
 
     fn unpack_grad(

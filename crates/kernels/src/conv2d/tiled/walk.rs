@@ -1,27 +1,30 @@
 //! Walks a grid of output pixels with blocks of tiles.
 
 use super::block::{Acc, BlockCall, STEP, TILE, block, max_row_tiles};
+use super::epilogue::{Columns, Epilogue, NoSums, TileGradSums, TileMoments};
 use super::packing::TilePacking;
+use super::store::Store;
 use crate::amx::Amx;
+use crate::batch_norm::{MASK_NORMALISED, MASK_OUTPUT, Mask, NO_MASK};
 use crate::conv2d::grid::Grid;
+use crate::conv2d::sums::Sums;
 use crate::conv2d::tile::Start;
 use half::bf16;
-use std::arch::x86_64::*;
 
 /// A tile of rows: up to 16 output pixels whose windows lie at the grid's column distance in `x`.
 #[derive(Debug, Clone, Copy, Default)]
-struct Tile {
+pub(super) struct Tile {
     /// The first window that it reads, in elements.
-    x: usize,
+    pub(super) x: usize,
     /// Windows before its first pixel: the last tile of a line begins earlier rather than read beyond
     /// the line.
-    before: usize,
+    pub(super) before: usize,
     /// Its first pixel.
-    sample: usize,
-    row: usize,
-    col: usize,
+    pub(super) sample: usize,
+    pub(super) row: usize,
+    pub(super) col: usize,
     /// Pixels, with those between two rows.
-    len: usize,
+    pub(super) len: usize,
 }
 
 /// The tiles of all samples, each row for itself or, where that takes fewer tiles, through all rows
@@ -67,7 +70,8 @@ impl Iterator for Tiles<'_> {
         let len = (self.line_len - self.position).min(TILE);
         let before = if self.line_len >= TILE { TILE - len } else { 0 };
         let tile = Tile {
-            x: self.sample * grid.x_sample_stride
+            x: grid.x_first
+                + self.sample * grid.x_sample_stride
                 + self.line * grid.x_row_stride
                 + (self.position - before) * grid.x_col_stride,
             before,
@@ -97,36 +101,83 @@ pub(super) fn slack(grid: &Grid) -> usize {
     missing * grid.x_col_stride + grid.window_len.next_multiple_of(STEP) - grid.window_len
 }
 
-/// `out[sample, row, col, :] = start + Σ_k window(sample, row, col)[k] · w[k, :]`, rounded once.
+/// Tiles after which sums in f32 go into f64: their rounding stays that of about 64 additions a lane.
+const TILES_IN_F32: usize = 64;
+
+/// `out[sample, row, col, :] = start + Σ_k window(sample, row, col)[k] · w[k, :]`, rounded once, and
+/// added up; the first pixel is `out[out_first..]`.
 ///
-/// Blocks of columns go outermost: a wide weight is read once for all samples. What lies in `x` after
-/// the last window must be finite for [`slack`] elements.
-pub(super) fn run(
-    grid: &Grid,
-    packing: &TilePacking,
-    start: Start,
-    x: &[bf16],
-    w: &[bf16],
-    out: &mut [bf16],
-) {
-    let num_cols = packing.0.num_cols;
-    if grid.num_samples == 0 || grid.num_rows == 0 || grid.num_cols == 0 {
-        return;
+/// What lies in `x` after the last window must be finite for [`slack`] elements.
+#[derive(Debug)]
+pub(super) struct Walk<'a> {
+    pub(super) grid: &'a Grid,
+    pub(super) packing: &'a TilePacking,
+    pub(super) start: Start,
+    pub(super) x: &'a [bf16],
+    pub(super) w: &'a [bf16],
+}
+
+impl Walk<'_> {
+    pub(super) fn run(&self, out: &mut [bf16], sums: Sums<'_, bf16>) {
+        match sums {
+            Sums::None => self.run_with(out, &mut NoSums),
+            Sums::Moments(moments) => self.run_with(out, &mut TileMoments::new(moments)),
+            Sums::NormGrad(sums) => {
+                let len = out.len();
+                match sums.mask {
+                    Mask::None => {
+                        self.run_with(out, &mut TileGradSums::<NO_MASK>::new(sums, len));
+                    }
+                    Mask::Output(_) => {
+                        self.run_with(out, &mut TileGradSums::<MASK_OUTPUT>::new(sums, len));
+                    }
+                    Mask::Normalised { .. } => {
+                        let mut epilogue = TileGradSums::<MASK_NORMALISED>::new(sums, len);
+                        self.run_with(out, &mut epilogue);
+                    }
+                }
+            }
+        }
     }
-    if packing.block_len() == 0 {
-        return fill_without_products(grid, num_cols, start, out);
+
+    /// Blocks of columns go outermost: a wide weight is read once for all samples.
+    fn run_with<P: Epilogue>(&self, out: &mut [bf16], epilogue: &mut P) {
+        let Self { grid, packing, x, w, .. } = *self;
+        let num_cols = packing.0.num_cols;
+        if grid.num_samples == 0 || grid.num_rows == 0 || grid.num_cols == 0 {
+            return;
+        }
+        if packing.block_len() == 0 {
+            return fill_without_products(grid, num_cols, self.start, out);
+        }
+        grid.check(x.len() - slack(grid), num_cols, out.len());
+        assert_eq!(
+            (grid.window_rows, grid.window_len),
+            (packing.0.window_rows, packing.0.window_len)
+        );
+        assert_eq!(w.len(), packing.len());
+        let amx = Amx::start();
+        for first_block in (0..packing.num_blocks()).step_by(2) {
+            self.run_columns(&amx, first_block, out, epilogue);
+        }
     }
-    grid.check(x.len() - slack(grid), num_cols, out.len());
-    assert_eq!((grid.window_rows, grid.window_len), (packing.0.window_rows, packing.0.window_len));
-    assert_eq!(w.len(), packing.len());
-    let amx = Amx::start();
-    let mut acc = Acc::new();
-    let all_tiles = Tiles::new(grid);
-    let pitch = all_tiles.pitch;
-    for first_block in (0..packing.num_blocks()).step_by(2) {
+
+    /// All pixels of up to two blocks of columns.
+    fn run_columns<P: Epilogue>(
+        &self,
+        amx: &Amx,
+        first_block: usize,
+        out: &mut [bf16],
+        epilogue: &mut P,
+    ) {
+        let Self { grid, packing, start, x, w } = *self;
         let col_tiles = (packing.num_blocks() - first_block).min(2);
-        let col = first_block * TILE;
-        let store = Store { grid, start, num_cols: (num_cols - col).min(2 * TILE), pitch };
+        let first = first_block * TILE;
+        let len = (packing.0.num_cols - first).min(2 * TILE);
+        let joined = len == TILE && grid.out_col_stride == TILE;
+        let columns = Columns { first, len, joined };
+        let mut tiles = Tiles::new(grid);
+        let store = Store { grid, start, columns, pitch: tiles.pitch };
         let mut call = BlockCall {
             x: [x.as_ptr(); 4],
             steps: packing.steps(),
@@ -138,7 +189,9 @@ pub(super) fn run(
             w_stride: 64,
             w_step: 1024,
         };
-        let mut tiles = all_tiles;
+        let mut acc = Acc::new();
+        // Pixels added up before, since the epilogue last began, and tiles since then.
+        let (mut seen, mut taken, mut num_tiles) = (0, 0, 0);
         loop {
             let mut group = [Tile::default(); 4];
             let mut row_tiles = 0;
@@ -155,17 +208,32 @@ pub(super) fn run(
             // SAFETY: `check` has shown that the last pixel's window ends `slack` before the end of
             // `x`, which is what a tile reads beyond it; all others lie before. The packed weight has
             // whole tiles for each column block.
-            unsafe { block(row_tiles, col_tiles)(&amx, &call, &mut acc) }
+            unsafe { block(row_tiles, col_tiles)(amx, &call, &mut acc) }
+            if num_tiles == 0 {
+                let pixel = &acc.0[group[0].before * TILE..];
+                epilogue.begin(&columns, seen, |column| {
+                    let column = column - first;
+                    pixel[column / TILE * TILE * TILE + column % TILE]
+                });
+            }
             for (m, tile) in group[..row_tiles].iter().enumerate() {
                 let sums = &acc.0[m * col_tiles * TILE * TILE..][..col_tiles * TILE * TILE];
                 // SAFETY: `Amx` exists only where AVX-512 with bf16 does.
-                unsafe { store.tile(sums, tile, &mut out[col..]) }
+                taken += unsafe { store.tile(sums, tile, out, epilogue) };
             }
+            num_tiles += row_tiles;
+            if num_tiles >= TILES_IN_F32 {
+                epilogue.end(&columns, seen, taken);
+                (seen, taken, num_tiles) = (seen + taken, 0, 0);
+            }
+        }
+        if num_tiles > 0 {
+            epilogue.end(&columns, seen, taken);
         }
     }
 }
 
-/// Where no tap of the kernel meets the phase, the product is zero.
+/// Where no tap of the kernel meets the phase, the product is zero; nothing is added up.
 fn fill_without_products(grid: &Grid, num_cols: usize, start: Start, out: &mut [bf16]) {
     if start == Start::Output {
         return;
@@ -173,94 +241,11 @@ fn fill_without_products(grid: &Grid, num_cols: usize, start: Start, out: &mut [
     for sample in 0..grid.num_samples {
         for pixel in 0..grid.num_rows * grid.num_cols {
             let (row, col) = (pixel / grid.num_cols, pixel % grid.num_cols);
-            let first = sample * grid.out_sample_stride
+            let first = grid.out_first
+                + sample * grid.out_sample_stride
                 + row * grid.out_row_stride
                 + col * grid.out_col_stride;
             out[first..first + num_cols].fill(bf16::ZERO);
         }
     }
-}
-
-/// Where the rows of a tile of C go.
-#[derive(Debug, Clone, Copy)]
-struct Store<'a> {
-    grid: &'a Grid,
-    start: Start,
-    /// Columns that exist, at most 32.
-    num_cols: usize,
-    pitch: usize,
-}
-
-impl Store<'_> {
-    /// Rounds the rows of a tile and writes those that are pixels.
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
-    fn tile(&self, sums: &[f32], tile: &Tile, out: &mut [bf16]) {
-        let grid = self.grid;
-        let sums = &sums[tile.before * TILE..];
-        let (mut row, mut col, mut first) = (tile.row, tile.col, 0);
-        while first < tile.len {
-            let len = (self.pitch - col).min(tile.len - first);
-            let pixels = len.min(grid.num_cols.saturating_sub(col));
-            if pixels > 0 {
-                let place = tile.sample * grid.out_sample_stride
-                    + row * grid.out_row_stride
-                    + col * grid.out_col_stride;
-                let (sums, out) = (&sums[first * TILE..], &mut out[place..]);
-                match (self.num_cols > TILE, self.start) {
-                    (false, Start::Zero) => self.pixels::<1, false>(sums, pixels, out),
-                    (false, Start::Output) => self.pixels::<1, true>(sums, pixels, out),
-                    (true, Start::Zero) => self.pixels::<2, false>(sums, pixels, out),
-                    (true, Start::Output) => self.pixels::<2, true>(sums, pixels, out),
-                }
-            }
-            (row, col, first) = (row + 1, 0, first + len);
-        }
-    }
-    /// Writes `len` pixels whose sums are in `VECTORS` tiles, perhaps added to what is there.
-    #[inline]
-    #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
-    fn pixels<const VECTORS: usize, const ADD: bool>(
-        &self,
-        sums: &[f32],
-        len: usize,
-        out: &mut [bf16],
-    ) {
-        let stride = self.grid.out_col_stride;
-        assert!(sums.len() >= (VECTORS - 1) * TILE * TILE + len * TILE);
-        assert!(out.len() >= (len - 1) * stride + self.num_cols && self.num_cols <= 2 * TILE);
-        let mask = ((1u64 << self.num_cols) - 1) as __mmask32;
-        for i in 0..len {
-            // SAFETY: both slices are long enough, as asserted above; the mask has as many bits as
-            // there are columns.
-            unsafe {
-                let out = out.as_mut_ptr().add(i * stride);
-                let sums = sums.as_ptr().add(i * TILE);
-                let mut left = _mm512_loadu_ps(sums);
-                if VECTORS == 1 {
-                    if ADD {
-                        let before = _mm256_maskz_loadu_epi16(mask as __mmask16, out.cast());
-                        left = _mm512_add_ps(left, widen(before));
-                    }
-                    let rounded: __m256i = std::mem::transmute(_mm512_cvtneps_pbh(left));
-                    _mm256_mask_storeu_epi16(out.cast(), mask as __mmask16, rounded);
-                } else {
-                    let mut right = _mm512_loadu_ps(sums.add(TILE * TILE));
-                    if ADD {
-                        let before = _mm512_maskz_loadu_epi16(mask, out.cast());
-                        left = _mm512_add_ps(left, widen(_mm512_castsi512_si256(before)));
-                        let high = _mm512_extracti64x4_epi64::<1>(before);
-                        right = _mm512_add_ps(right, widen(high));
-                    }
-                    let rounded: __m512i = std::mem::transmute(_mm512_cvtne2ps_pbh(right, left));
-                    _mm512_mask_storeu_epi16(out.cast(), mask, rounded);
-                }
-            }
-        }
-    }
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-fn widen(elements: __m256i) -> __m512 {
-    _mm512_castsi512_ps(_mm512_slli_epi32::<16>(_mm512_cvtepu16_epi32(elements)))
 }

@@ -1,0 +1,205 @@
+//! Which windows of what padded samples the passes of a direct convolution multiply.
+
+use super::grid::Grid;
+use super::multiply::WindowWeight;
+use crate::Conv2dProblem;
+use crate::padding::Padding;
+
+/// A 1×1 convolution without stride or padding doesn't know where rows and samples end.
+pub(super) fn flattened(p: &Conv2dProblem) -> Conv2dProblem {
+    if p.n > 0 && (p.kh, p.kw, p.sh, p.sw, p.ph, p.pw) == (1, 1, 1, 1, 0, 0) {
+        Conv2dProblem { n: 1, ih: 1, iw: p.n * p.ih * p.iw, ..*p }
+    } else {
+        *p
+    }
+}
+
+/// The padded input: as many rows and columns as windows reach.
+pub(super) fn input_padding(p: &Conv2dProblem) -> Padding {
+    let axis = |size, before: usize, windows: usize, kernel, stride| Axis {
+        size,
+        before,
+        padded: (windows - 1) * stride + kernel,
+        windows,
+        stride,
+    };
+    let rows = axis(p.ih, p.ph, p.oh(), p.kh, p.sh);
+    padding(p.ic, rows, axis(p.iw, p.pw, p.ow(), p.kw, p.sw))
+}
+
+/// The padded output gradient: as far as windows of backward data reach.
+pub(super) fn grad_output_padding(p: &Conv2dProblem) -> Padding {
+    let axis = |axis: PhaseAxis| Axis {
+        size: axis.output,
+        before: axis.before(),
+        padded: axis.padded(),
+        windows: axis.input,
+        stride: axis.stride,
+    };
+    padding(p.oc, axis(PhaseAxis::vertical(p)), axis(PhaseAxis::horizontal(p)))
+}
+
+/// One axis of padded samples.
+#[derive(Debug, Clone, Copy)]
+struct Axis {
+    size: usize,
+    /// Zeros before the first position, and positions with all zeros.
+    before: usize,
+    padded: usize,
+    /// Windows over them.
+    windows: usize,
+    stride: usize,
+}
+
+impl Axis {
+    /// Positions from one row or sample to the next. Without a stride the zeros after one are those
+    /// before the next, as long as each window has a place of its own.
+    fn pitch(&self) -> usize {
+        if self.stride > 1 {
+            return self.padded;
+        }
+        let after = self.padded.saturating_sub(self.before + self.size);
+        self.padded - self.before.min(after).min(self.padded - self.windows)
+    }
+}
+
+fn padding(c: usize, rows: Axis, cols: Axis) -> Padding {
+    let (padded_h, padded_w) = (rows.pitch(), cols.pitch());
+    // The last window ends with the last row that it reaches.
+    let end = (rows.padded - 1) * padded_w + cols.padded;
+    Padding {
+        c,
+        h: rows.size,
+        w: cols.size,
+        padded_h,
+        padded_w,
+        top: rows.before as isize,
+        left: cols.before as isize,
+        tail: end - padded_h * padded_w,
+    }
+}
+
+/// One axis of one stride phase of backward data: input positions `first, first + s, …`, each the
+/// product of `taps` consecutive positions of the padded output gradient from `x0` on.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Phase {
+    pub(super) first: usize,
+    pub(super) count: usize,
+    pub(super) taps: usize,
+    pub(super) x0: usize,
+    /// The kernel position that meets the first of those: `last_tap, last_tap − s, …`
+    pub(super) last_tap: usize,
+}
+
+/// The output gradient along one axis.
+#[derive(Debug, Clone, Copy)]
+struct PhaseAxis {
+    input: usize,
+    output: usize,
+    kernel: usize,
+    stride: usize,
+    padding: usize,
+}
+
+impl PhaseAxis {
+    fn vertical(p: &Conv2dProblem) -> Self {
+        Self { input: p.ih, output: p.oh(), kernel: p.kh, stride: p.sh, padding: p.ph }
+    }
+
+    fn horizontal(p: &Conv2dProblem) -> Self {
+        Self { input: p.iw, output: p.ow(), kernel: p.kw, stride: p.sw, padding: p.pw }
+    }
+
+    /// Input position `i` meets output `q, q − 1, …` at kernel positions `r, r + s, …`, where
+    /// `i + padding = q·s + r`: the first `i` of a residue, its `q`, and how many taps.
+    fn residue(&self, residue: usize) -> (usize, usize, usize) {
+        let s = self.stride;
+        let first = (residue + s - self.padding % s) % s;
+        (first, (first + self.padding) / s, self.kernel.saturating_sub(residue).div_ceil(s))
+    }
+
+    /// Zeros before the output gradient that windows reach.
+    fn before(&self) -> usize {
+        let reach = (0..self.stride.min(self.kernel)).map(|residue| {
+            let (_, q, taps) = self.residue(residue);
+            (taps - 1).saturating_sub(q)
+        });
+        reach.max().unwrap_or(0)
+    }
+
+    /// Positions of the padded output gradient: up to the last `q`.
+    fn padded(&self) -> usize {
+        let last = (self.input - 1 + self.padding) / self.stride;
+        self.before() + self.output.max(last + 1)
+    }
+
+    fn phase(&self, residue: usize) -> Phase {
+        let (first, q, taps) = self.residue(residue);
+        let x0 = q + self.before() + 1 - taps.max(1);
+        Phase {
+            first,
+            count: self.input.saturating_sub(first).div_ceil(self.stride),
+            taps,
+            x0,
+            last_tap: residue + taps.saturating_sub(1) * self.stride,
+        }
+    }
+}
+
+/// The vertical and horizontal phases, in the order in which they are packed.
+pub(super) fn phases(p: &Conv2dProblem) -> impl Iterator<Item = (Phase, Phase)> {
+    let (vertical, horizontal) = (PhaseAxis::vertical(p), PhaseAxis::horizontal(p));
+    (0..p.sh).flat_map(move |y| {
+        (0..horizontal.stride).map(move |x| (vertical.phase(y), horizontal.phase(x)))
+    })
+}
+
+pub(super) fn forward_weight(p: &Conv2dProblem) -> WindowWeight {
+    WindowWeight { window_rows: p.kh, window_len: p.kw * p.ic, num_cols: p.oc }
+}
+
+pub(super) fn phase_weight(p: &Conv2dProblem, (y, x): (Phase, Phase)) -> WindowWeight {
+    WindowWeight { window_rows: y.taps, window_len: x.taps * p.oc, num_cols: p.ic }
+}
+
+/// All output pixels of one sample.
+pub(super) fn forward_grid(p: &Conv2dProblem, padding: &Padding) -> Grid {
+    let row_len = padding.padded_w * p.ic;
+    Grid {
+        num_samples: 1,
+        x_first: 0,
+        out_first: 0,
+        x_sample_stride: padding.len(),
+        out_sample_stride: p.oh() * p.ow() * p.oc,
+        num_rows: p.oh(),
+        num_cols: p.ow(),
+        x_row_stride: p.sh * row_len,
+        x_col_stride: p.sw * p.ic,
+        out_row_stride: p.ow() * p.oc,
+        out_col_stride: p.oc,
+        window_rows: p.kh,
+        window_len: p.kw * p.ic,
+        window_stride: row_len,
+    }
+}
+
+/// The input pixels of a phase of one sample.
+pub(super) fn phase_grid(p: &Conv2dProblem, (y, x): (Phase, Phase), padding: &Padding) -> Grid {
+    let row_len = padding.padded_w * p.oc;
+    Grid {
+        num_samples: 1,
+        x_first: y.x0 * row_len + x.x0 * p.oc,
+        out_first: (y.first * p.iw + x.first) * p.ic,
+        x_sample_stride: padding.len(),
+        out_sample_stride: p.ih * p.iw * p.ic,
+        num_rows: y.count,
+        num_cols: x.count,
+        x_row_stride: row_len,
+        x_col_stride: p.oc,
+        out_row_stride: p.sh * p.iw * p.ic,
+        out_col_stride: p.sw * p.ic,
+        window_rows: y.taps,
+        window_len: x.taps * p.oc,
+        window_stride: row_len,
+    }
+}

@@ -1,0 +1,301 @@
+//! Sums over results, taken while they go from tiles to memory.
+//!
+//! 32 rounded results are looked at as 16 at even and 16 at odd places: each half is widened by one
+//! instruction. What belongs to a channel is laid out the same way.
+
+use super::block::TILE;
+use crate::batch_norm::{MASK_NORMALISED, MASK_OUTPUT, Mask, merge};
+use crate::conv2d::sums::{Moments, NormGradSums};
+use half::bf16;
+use std::arch::x86_64::*;
+
+/// The columns of the weight that a block of tiles has, and how 32 results lie in a vector.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Columns {
+    pub(super) first: usize,
+    /// At most 32.
+    pub(super) len: usize,
+    /// Whether a vector is 16 columns of two pixels, rather than up to 32 of one.
+    pub(super) joined: bool,
+}
+
+impl Columns {
+    /// The columns whose results are at the even and the odd places of a vector.
+    fn halves(&self) -> [[Option<usize>; 16]; 2] {
+        let column = |place: usize| {
+            let column = if self.joined { place % TILE } else { place };
+            (column < self.len).then_some(self.first + column)
+        };
+        [0, 1].map(|odd| std::array::from_fn(|i| column(2 * i + odd)))
+    }
+
+    /// One value for each column, 0 where there is none.
+    fn spread(&self, values: impl Fn(usize) -> f32) -> [__m512; 2] {
+        self.halves().map(|half| {
+            let lanes = half.map(|column| column.map_or(0.0, &values));
+            // SAFETY: 64 bytes of any value are a vector.
+            unsafe { std::mem::transmute::<[f32; 16], __m512>(lanes) }
+        })
+    }
+
+    /// Calls `add` with each column and a vector's value at its places.
+    fn gather<const N: usize>(&self, sums: [[__m512; 2]; N], mut add: impl FnMut(usize, [f32; N])) {
+        // SAFETY: vectors are 16 numbers.
+        let sums =
+            sums.map(|halves| halves.map(|v| unsafe { std::mem::transmute::<_, [f32; 16]>(v) }));
+        for (odd, half) in self.halves().into_iter().enumerate() {
+            for (lane, column) in half.into_iter().enumerate() {
+                if let Some(column) = column {
+                    add(column, sums.map(|halves: [[f32; 16]; 2]| halves[odd][lane]));
+                }
+            }
+        }
+    }
+}
+
+/// What is done to results on their way to memory.
+pub(super) trait Epilogue {
+    /// What is read and changed for each vector: a copy of its own, so that it stays in registers.
+    type Registers: Copy;
+    fn registers(&self) -> Self::Registers;
+    fn keep(&mut self, registers: Self::Registers);
+
+    /// Starts with some columns, of which `seen` pixels were taken before; `first` has one pixel's.
+    fn begin(&mut self, columns: &Columns, seen: usize, first: impl Fn(usize) -> f32);
+    /// Takes the results that go to `place`; returns what is stored there.
+    ///
+    /// # Safety
+    /// The machine has AVX-512, and what is as long as the output has those elements of the 32 from
+    /// `place` on that are in the mask.
+    unsafe fn take(
+        registers: &mut Self::Registers,
+        place: usize,
+        packed: __m512i,
+        mask: __mmask32,
+    ) -> __m512i;
+    /// Adds up what was taken of `num_pixels` since it began.
+    fn end(&mut self, columns: &Columns, seen: usize, num_pixels: usize);
+}
+
+/// Nothing.
+pub(super) struct NoSums;
+
+impl Epilogue for NoSums {
+    type Registers = ();
+
+    fn registers(&self) {}
+    fn keep(&mut self, (): ()) {}
+    fn begin(&mut self, _columns: &Columns, _seen: usize, _first: impl Fn(usize) -> f32) {}
+
+    #[inline(always)]
+    unsafe fn take((): &mut (), _place: usize, packed: __m512i, _mask: __mmask32) -> __m512i {
+        packed
+    }
+
+    fn end(&mut self, _columns: &Columns, _seen: usize, _num_pixels: usize) {}
+}
+
+/// The results at even and at odd places, widened.
+#[inline(always)]
+fn widen(packed: __m512i) -> [__m512; 2] {
+    // SAFETY: only called where there is AVX-512.
+    unsafe {
+        let high = _mm512_set1_epi32(0xffff_0000_u32 as i32);
+        let (even, odd) = (_mm512_slli_epi32::<16>(packed), _mm512_and_si512(packed, high));
+        [_mm512_castsi512_ps(even), _mm512_castsi512_ps(odd)]
+    }
+}
+
+fn zeros() -> [__m512; 2] {
+    // SAFETY: zero bits are numbers.
+    unsafe { std::mem::zeroed() }
+}
+
+/// `Σ (x − shift)` and `Σ (x − shift)²`, from a shift that is close to the mean.
+pub(super) struct TileMoments<'a> {
+    moments: Moments<'a>,
+    registers: MomentSums,
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct MomentSums {
+    shift: [__m512; 2],
+    sum: [__m512; 2],
+    squares: [__m512; 2],
+}
+
+impl<'a> TileMoments<'a> {
+    pub(super) fn new(moments: Moments<'a>) -> Self {
+        let registers = MomentSums { shift: zeros(), sum: zeros(), squares: zeros() };
+        Self { moments, registers }
+    }
+}
+
+impl Epilogue for TileMoments<'_> {
+    type Registers = MomentSums;
+
+    #[inline(always)]
+    fn registers(&self) -> MomentSums {
+        self.registers
+    }
+
+    #[inline(always)]
+    fn keep(&mut self, registers: MomentSums) {
+        self.registers = registers;
+    }
+
+    fn begin(&mut self, columns: &Columns, seen: usize, first: impl Fn(usize) -> f32) {
+        let shift = columns.spread(|column| match self.moments.count + seen {
+            0 => bf16::from_f32(first(column)).to_f32(),
+            _ => self.moments.mean[column] as f32,
+        });
+        self.registers = MomentSums { shift, sum: zeros(), squares: zeros() };
+    }
+
+    #[inline(always)]
+    unsafe fn take(
+        registers: &mut MomentSums,
+        _place: usize,
+        packed: __m512i,
+        mask: __mmask32,
+    ) -> __m512i {
+        // Lanes of columns that don't exist hold 0 and are not gathered, but those of a pixel that
+        // doesn't are.
+        let lanes = if mask == 0xffff { 0x00ff } else { 0xffff };
+        let MomentSums { shift, sum, squares } = registers;
+        let x = widen(packed);
+        for i in 0..2 {
+            // SAFETY: the caller's promise.
+            unsafe {
+                let deviation = _mm512_maskz_sub_ps(lanes, x[i], shift[i]);
+                sum[i] = _mm512_add_ps(sum[i], deviation);
+                squares[i] = _mm512_fmadd_ps(deviation, deviation, squares[i]);
+            }
+        }
+        packed
+    }
+
+    fn end(&mut self, columns: &Columns, seen: usize, num_pixels: usize) {
+        if num_pixels == 0 {
+            return;
+        }
+        let Moments { count, mean, m2 } = &mut self.moments;
+        let MomentSums { shift, sum, squares } = self.registers;
+        let n = num_pixels as f64;
+        let mut totals = [[0.0; 3]; 2 * TILE];
+        columns.gather([shift, sum, squares], |column, [shift, sum, squares]| {
+            let total = &mut totals[column - columns.first];
+            *total = [f64::from(shift), total[1] + f64::from(sum), total[2] + f64::from(squares)];
+        });
+        for (i, [shift, sum, squares]) in totals.into_iter().enumerate().take(columns.len) {
+            let (off, i) = (sum / n, columns.first + i);
+            let (new_mean, new_m2) = (shift + off, squares - off * sum);
+            merge(*count + seen, &mut mean[i], &mut m2[i], num_pixels, new_mean, new_m2);
+        }
+    }
+}
+
+/// Masks a gradient; `Σ grad` and `Σ grad · (input − mean)`. `MASK` is the kind of mask.
+pub(super) struct TileGradSums<'a, const MASK: u8> {
+    sums: NormGradSums<'a, bf16>,
+    registers: GradSums,
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct GradSums {
+    input: *const bf16,
+    output: *const bf16,
+    mean: [__m512; 2],
+    scale: [__m512; 2],
+    shift: [__m512; 2],
+    sum: [__m512; 2],
+    centred: [__m512; 2],
+}
+
+impl<'a, const MASK: u8> TileGradSums<'a, MASK> {
+    /// # Panics
+    /// The operands have fewer elements than the gradient.
+    pub(super) fn new(sums: NormGradSums<'a, bf16>, grad_len: usize) -> Self {
+        assert!(sums.input.len() >= grad_len);
+        let mut output = std::ptr::null();
+        if let Mask::Output(of_relu) = sums.mask {
+            assert!(of_relu.len() >= grad_len);
+            output = of_relu.as_ptr();
+        }
+        let (input, mean) = (sums.input.as_ptr(), zeros());
+        let (scale, shift, sum, centred) = (zeros(), zeros(), zeros(), zeros());
+        let registers = GradSums { input, output, mean, scale, shift, sum, centred };
+        Self { sums, registers }
+    }
+}
+
+impl<const MASK: u8> Epilogue for TileGradSums<'_, MASK> {
+    type Registers = GradSums;
+
+    #[inline(always)]
+    fn registers(&self) -> GradSums {
+        self.registers
+    }
+
+    #[inline(always)]
+    fn keep(&mut self, registers: GradSums) {
+        self.registers = registers;
+    }
+
+    fn begin(&mut self, columns: &Columns, _seen: usize, _first: impl Fn(usize) -> f32) {
+        let registers = &mut self.registers;
+        registers.mean = columns.spread(|column| self.sums.mean[column]);
+        if let Mask::Normalised { scale, shift } = self.sums.mask {
+            registers.scale = columns.spread(|column| scale[column]);
+            registers.shift = columns.spread(|column| shift[column]);
+        }
+        (registers.sum, registers.centred) = (zeros(), zeros());
+    }
+
+    #[inline(always)]
+    unsafe fn take(
+        registers: &mut GradSums,
+        place: usize,
+        packed: __m512i,
+        mask: __mmask32,
+    ) -> __m512i {
+        let GradSums { input, output, mean, scale, shift, sum, centred } = registers;
+        // SAFETY: the caller's promise, and the lengths checked in `new`.
+        unsafe {
+            let x = widen(_mm512_maskz_loadu_epi16(mask, input.add(place).cast()));
+            let mut packed = _mm512_maskz_mov_epi16(mask, packed);
+            let mut grad = widen(packed);
+            if MASK == MASK_OUTPUT {
+                let output = _mm512_maskz_loadu_epi16(mask, output.add(place).cast());
+                // As integers, numbers of bf16 above 0 are above 0.
+                let open = _mm512_cmpgt_epi16_mask(output, _mm512_setzero_si512());
+                packed = _mm512_maskz_mov_epi16(open, packed);
+                grad = widen(packed);
+            }
+            if MASK == MASK_NORMALISED {
+                for i in 0..2 {
+                    let output = _mm512_fmadd_ps(x[i], scale[i], shift[i]);
+                    let open = _mm512_cmp_ps_mask::<_CMP_NLE_UQ>(output, _mm512_setzero_ps());
+                    grad[i] = _mm512_maskz_mov_ps(open, grad[i]);
+                }
+                let (even, odd) = (_mm512_castps_si512(grad[0]), _mm512_castps_si512(grad[1]));
+                packed = _mm512_or_si512(_mm512_srli_epi32::<16>(even), odd);
+            }
+            for i in 0..2 {
+                let deviation = _mm512_sub_ps(x[i], mean[i]);
+                sum[i] = _mm512_add_ps(sum[i], grad[i]);
+                centred[i] = _mm512_fmadd_ps(grad[i], deviation, centred[i]);
+            }
+            packed
+        }
+    }
+
+    fn end(&mut self, columns: &Columns, _seen: usize, _num_pixels: usize) {
+        let NormGradSums { sum_grad, sum_grad_centred, .. } = &mut self.sums;
+        let GradSums { sum, centred, .. } = self.registers;
+        columns.gather([sum, centred], |column, [sum, centred]| {
+            sum_grad[column] += f64::from(sum);
+            sum_grad_centred[column] += f64::from(centred);
+        });
+    }
+}

@@ -1,0 +1,194 @@
+//! Samples laid out with zeros around them, so that the loops over them have no edges.
+
+use crate::source::Source;
+use crate::{Element, Isa};
+use bytemuck::Zeroable;
+
+/// The most elements of padded samples at once: 1 MiB, half a core's second-level cache.
+const MAX_PADDED_LEN: usize = 1 << 18;
+
+/// Where a sample of `h×w` pixels of `c` channels lies in a padded one of `padded_h×padded_w`.
+/// `top` and `left` may be negative: then the first rows or columns are left out.
+///
+/// Zeros after one row may be those before the next, and zeros below one sample those above the next:
+/// then `padded_h` and `padded_w` count them once, and `tail` more pixels follow the last sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Padding {
+    pub(crate) c: usize,
+    pub(crate) h: usize,
+    pub(crate) w: usize,
+    pub(crate) padded_h: usize,
+    pub(crate) padded_w: usize,
+    pub(crate) top: isize,
+    pub(crate) left: isize,
+    pub(crate) tail: usize,
+}
+
+impl Padding {
+    /// None, around rows of `c` channels.
+    pub(crate) fn none(num_pixels: usize, c: usize) -> Self {
+        let (h, w) = (1, num_pixels);
+        Self { c, h, w, padded_h: h, padded_w: w, top: 0, left: 0, tail: 0 }
+    }
+
+    /// Whether the padded sample is the sample itself.
+    pub(crate) fn is_none(&self) -> bool {
+        (self.h, self.w) == (self.padded_h, self.padded_w)
+            && (self.top, self.left, self.tail) == (0, 0, 0)
+    }
+
+    /// Whether pixels are left out.
+    pub(crate) fn crops(&self) -> bool {
+        let (rows, cols) = (self.kept_rows(), self.kept_cols());
+        (rows.len(), cols.len()) != (self.h, self.w)
+    }
+
+    /// Elements of a sample.
+    pub(crate) fn sample_len(&self) -> usize {
+        self.h * self.w * self.c
+    }
+
+    /// Elements of a padded sample.
+    pub(crate) fn len(&self) -> usize {
+        self.padded_h * self.padded_w * self.c
+    }
+
+    /// Elements of so many padded samples.
+    pub(crate) fn total_len(&self, num_samples: usize) -> usize {
+        num_samples * self.len() + self.tail * self.c
+    }
+
+    /// How many samples are padded at once beside a weight of `weight_len` elements: as many as
+    /// are as large as the weight, so that a large one is not read anew for each sample.
+    pub(crate) fn samples_at_once(&self, weight_len: usize) -> usize {
+        (weight_len.min(MAX_PADDED_LEN) / self.len().max(1)).max(1)
+    }
+
+    /// The padded positions that hold data.
+    fn kept_rows(&self) -> std::ops::Range<usize> {
+        kept(self.h, self.padded_h, self.top)
+    }
+
+    fn kept_cols(&self) -> std::ops::Range<usize> {
+        kept(self.w, self.padded_w, self.left)
+    }
+
+    /// Elements of a row that are kept.
+    pub(crate) fn row_len(&self) -> usize {
+        self.kept_cols().len() * self.c
+    }
+
+    /// The first pixel of the padded ones that holds data.
+    pub(crate) fn first(&self) -> usize {
+        self.kept_rows().start * self.padded_w + self.kept_cols().start
+    }
+
+    /// Where each row that is kept starts in the samples, and where in the padded ones.
+    pub(crate) fn rows(&self, num_samples: usize) -> impl Iterator<Item = (usize, usize)> {
+        let cols = self.kept_cols();
+        let rows = if cols.is_empty() { 0..0 } else { self.kept_rows() };
+        let Self { c, w, padded_w, top, left, .. } = *self;
+        let (sample_len, len) = (self.sample_len(), self.len());
+        let col = cols.start.wrapping_add_signed(-left);
+        (0..num_samples).flat_map(move |sample| {
+            rows.clone().map(move |y| {
+                let row = y.wrapping_add_signed(-top);
+                let from = sample * sample_len + (row * w + col) * c;
+                (from, sample * len + (y * padded_w + cols.start) * c)
+            })
+        })
+    }
+
+    /// Lays out samples at the front of `padded`, and returns that part.
+    pub(crate) fn pad<'a, A: Element, B: Element>(
+        &self,
+        isa: Isa,
+        samples: Source<'_, A>,
+        padded: &'a mut [B],
+    ) -> &'a mut [B] {
+        let num_samples = samples.len() / self.sample_len();
+        let padded = &mut padded[..self.total_len(num_samples)];
+        self.clear_borders(num_samples, padded);
+        samples.fill(isa, self, padded);
+        padded
+    }
+
+    /// Zeros everything but the rows.
+    fn clear_borders<B: Zeroable + Copy>(&self, num_samples: usize, padded: &mut [B]) {
+        let row_len = self.row_len();
+        let mut done = 0;
+        for (_, to) in self.rows(num_samples) {
+            clear(&mut padded[done..to]);
+            done = to + row_len;
+        }
+        clear(&mut padded[done..]);
+    }
+}
+
+/// Zeros a stretch; for the short ones between rows a call would take longer than the stores.
+fn clear<B: Zeroable + Copy>(stretch: &mut [B]) {
+    const CHUNK: usize = 16;
+    let zeros = [B::zeroed(); CHUNK];
+    match stretch.as_chunks_mut::<CHUNK>() {
+        ([only], []) => *only = zeros,
+        ([first, second], []) => (*first, *second) = (zeros, zeros),
+        ([first, second, third, fourth], []) => {
+            (*first, *second, *third, *fourth) = (zeros, zeros, zeros, zeros);
+        }
+        _ => stretch.fill(B::zeroed()),
+    }
+}
+
+/// The padded positions of one axis that hold data.
+fn kept(size: usize, padded: usize, before: isize) -> std::ops::Range<usize> {
+    let start = before.max(0) as usize;
+    let end = (size as isize + before).clamp(0, padded as isize) as usize;
+    start.min(end)..end
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pad(padding: &Padding, samples: &[f32]) -> Vec<f32> {
+        let mut padded = vec![f32::NAN; padding.total_len(samples.len() / padding.sample_len())];
+        let len = padding.pad(Isa::Portable, Source::Stored(samples), &mut padded).len();
+        assert_eq!(len, padded.len());
+        padded
+    }
+
+    #[test]
+    fn zeros_surround_the_sample() {
+        let padding =
+            Padding { c: 2, h: 1, w: 2, padded_h: 3, padded_w: 4, top: 1, left: 1, tail: 0 };
+        let mut expected = [0.0; 48];
+        expected[10..14].copy_from_slice(&[1.0, 2.0, 3.0, 4.0]);
+        expected[34..38].copy_from_slice(&[5.0, 6.0, 7.0, 8.0]);
+        assert_eq!(pad(&padding, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]), expected);
+    }
+
+    #[test]
+    fn neighbours_share_zeros() {
+        let padding =
+            Padding { c: 1, h: 1, w: 2, padded_h: 2, padded_w: 3, top: 1, left: 1, tail: 4 };
+        let expected = [0., 0., 0., 0., 1., 2., 0., 0., 0., 0., 3., 4., 0., 0., 0., 0.];
+        assert_eq!(pad(&padding, &[1.0, 2.0, 3.0, 4.0]), expected);
+    }
+
+    #[test]
+    fn a_sample_beyond_the_padded_one_leaves_zeros() {
+        let padding =
+            Padding { c: 2, h: 1, w: 2, padded_h: 1, padded_w: 1, top: 0, left: 3, tail: 0 };
+        assert!(padding.crops());
+        assert_eq!(pad(&padding, &[1.0, 2.0, 3.0, 4.0]), [0.0; 2]);
+    }
+
+    #[test]
+    fn negative_padding_crops() {
+        let padding =
+            Padding { c: 1, h: 3, w: 3, padded_h: 1, padded_w: 1, top: -1, left: -1, tail: 0 };
+        let sample = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0];
+        assert!(padding.crops());
+        assert_eq!(pad(&padding, &sample), [5.0]);
+    }
+}
