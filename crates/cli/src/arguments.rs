@@ -7,7 +7,7 @@ use std::str::FromStr;
 use anyhow::Result;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use residua_data::OpenOptions;
+use residua_data::{Augment, OpenOptions};
 use residua_engine::{Isa, Precision, PrecisionError, ThreadPool};
 use residua_graph::Shape;
 use residua_resnet::{Architecture, ArchitectureError, ArchitectureOptions, Shortcut, StemKind};
@@ -138,6 +138,30 @@ impl OpenArgs {
         let mut options = OpenOptions::default();
         self.apply(&mut options);
         options
+    }
+}
+
+/// How training reads DATA and changes its images.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Data")]
+pub(crate) struct InputArgs {
+    #[command(flatten)]
+    open: OpenArgs,
+    /// Height and width fed to the network [default: the images' own if small, else 224]
+    #[arg(long, value_name = "PIXELS")]
+    image_size: Option<usize>,
+    /// Random changes to training images [default: pad-crop-flip for small images,
+    /// random-resized-crop-flip for photographs]
+    #[arg(long, value_name = "KIND", value_parser = one_of::<Augment>(&[
+        "none", "pad-crop", "pad-crop-flip", "random-resized-crop", "random-resized-crop-flip"]))]
+    pub(crate) augment: Option<Augment>,
+}
+
+impl InputArgs {
+    /// Changes how the dataset is opened where something is set.
+    pub(crate) fn apply_open(&self, options: &mut OpenOptions) {
+        self.open.apply(options);
+        options.image_size = self.image_size.or(options.image_size);
     }
 }
 

@@ -1,25 +1,29 @@
 //! `residua bench`: how fast this machine is at it.
 
+mod data;
 mod hardware;
 mod kernels;
 mod step;
+mod times;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use residua_engine::{Mode, PlanOptions, ThreadPool};
 use serde::Serialize;
+use times::Times;
 
 use crate::arguments::{self, PrecisionArg, ThreadArgs};
 use crate::failure::Outcome;
 use crate::{output, table};
 
-/// Measure how fast this machine is, its kernels, and networks on random data
+/// Measure how fast this machine is: kernels, networks on random data, input of training
 #[derive(Debug, Subcommand)]
 pub(crate) enum BenchCommand {
     Hardware(hardware::HardwareBench),
     Kernels(kernels::KernelsBench),
     Train(TrainBench),
     Infer(InferBench),
+    Data(data::DataBench),
 }
 
 impl BenchCommand {
@@ -29,6 +33,7 @@ impl BenchCommand {
             Self::Kernels(bench) => bench.run(),
             Self::Train(TrainBench { args }) => run(Task::Train, args),
             Self::Infer(InferBench { args }) => run(Task::Infer, args),
+            Self::Data(bench) => bench.run(),
         }
     }
 }
@@ -113,10 +118,8 @@ struct Measured<'a> {
     isa: String,
     threads: usize,
     steps: usize,
-    /// Median and spread of the time of a step in milliseconds.
-    ms_p50: f64,
-    ms_p10: f64,
-    ms_p90: f64,
+    #[serde(flatten)]
+    times: Times,
     images_per_s: f64,
     tflop_per_s: f64,
     /// The most memory the process has had so far; unknown where the system doesn't tell.
@@ -131,23 +134,13 @@ fn run(task: Task, args: &StepArgs) -> Result<Outcome> {
         ..PlanOptions::train(batch)?
     };
     let pool = ThreadPool::new(args.threads.number())?;
-    let header = [
-        "Network",
-        ">ms a step",
-        ">10–90 %",
-        ">images/s",
-        ">TFLOP/s",
-        ">peak memory of the process",
-    ];
+    let header = ["Network", ">ms a step", ">10–90 %", ">images/s", ">TFLOP/s", PEAK_HEADER];
     let mut rows = table::new(header);
     for name in &args.model {
         let architecture = arguments::named_architecture(name, &Default::default(), None, None)?;
         let graph = architecture.to_graph()?;
         let mut step = step::Step::new(&architecture, &graph, &options)?;
-        let mut ms = pool.install(|| step.times(args.steps as usize));
-        ms.sort_by(f64::total_cmp);
-        let at = |share: f64| ms[((ms.len() - 1) as f64 * share).round() as usize];
-        let seconds = at(0.5) / 1e3;
+        let times = Times::of(pool.install(|| step.times(args.steps as usize)));
         let flops = 2 * task.passes() * graph.total_macs() * batch as u64;
         let measured = Measured {
             task,
@@ -156,12 +149,10 @@ fn run(task: Task, args: &StepArgs) -> Result<Outcome> {
             precision: options.precision.to_string(),
             isa: options.isa.to_string(),
             threads: pool.num_threads(),
-            steps: ms.len(),
-            ms_p50: at(0.5),
-            ms_p10: at(0.1),
-            ms_p90: at(0.9),
-            images_per_s: batch as f64 / seconds,
-            tflop_per_s: flops as f64 / seconds / 1e12,
+            steps: args.steps as usize,
+            times,
+            images_per_s: times.per_s(batch as f64),
+            tflop_per_s: times.per_s(flops as f64) / 1e12,
             peak_bytes: peak_bytes(),
         };
         if args.json {
@@ -185,15 +176,22 @@ fn run(task: Task, args: &StepArgs) -> Result<Outcome> {
 
 impl Measured<'_> {
     fn row(&self) -> [String; 6] {
+        let [median, spread] = self.times.cells();
         [
             self.model.to_owned(),
-            format!("{:.2}", self.ms_p50),
-            format!("{:.2}–{:.2}", self.ms_p10, self.ms_p90),
+            median,
+            spread,
             table::grouped(self.images_per_s.round() as u64),
             format!("{:.3}", self.tflop_per_s),
-            self.peak_bytes.map_or("?".to_owned(), |bytes| format!("{} MiB", bytes >> 20)),
+            peak_cell(self.peak_bytes),
         ]
     }
+}
+
+const PEAK_HEADER: &str = ">peak memory of the process";
+
+fn peak_cell(bytes: Option<u64>) -> String {
+    bytes.map_or("?".to_owned(), |bytes| format!("{} MiB", bytes >> 20))
 }
 
 /// The most resident memory this process has had, where `/proc` tells.

@@ -20,6 +20,16 @@ pub enum Kind {
     Vectors,
 }
 
+impl Kind {
+    /// What a person calls its samples.
+    pub fn things(self) -> &'static str {
+        match self {
+            Self::Vectors => "samples",
+            Self::SmallImages | Self::ImageFolder => "images",
+        }
+    }
+}
+
 impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {

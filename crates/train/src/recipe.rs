@@ -137,16 +137,15 @@ impl Recipe {
         dataset: &Dataset,
         architecture: Architecture,
     ) -> Self {
-        let (batch_size, lr, weight_decay, epochs) = match dataset.kind() {
-            Kind::SmallImages => (128, 0.1, 5e-4, 30),
-            Kind::ImageFolder => (32, 0.025, 1e-4, 30),
-            Kind::Vectors => (128, 0.1, 1e-4, 100),
+        let (lr, weight_decay, epochs) = match dataset.kind() {
+            Kind::SmallImages => (0.1, 5e-4, 30),
+            Kind::ImageFolder => (0.025, 1e-4, 30),
+            Kind::Vectors => (0.1, 1e-4, 100),
         };
-        let quarter = dataset.len(Split::Train) / 4;
         Self {
             data: data.into(),
             seed: 0,
-            batch_size: batch_size.min(quarter.max(1)),
+            batch_size: Self::default_batch_size(dataset),
             lr,
             momentum: default_momentum(),
             nesterov: false,
@@ -167,6 +166,16 @@ impl Recipe {
             open,
             architecture,
         }
+    }
+
+    /// The samples in a batch of [`new`](Self::new).
+    pub fn default_batch_size(dataset: &Dataset) -> usize {
+        let batch_size = match dataset.kind() {
+            Kind::ImageFolder => 32,
+            Kind::SmallImages | Kind::Vectors => 128,
+        };
+        let quarter = dataset.len(Split::Train) / 4;
+        batch_size.min(quarter.max(1))
     }
 
     /// Reads the TOML form.

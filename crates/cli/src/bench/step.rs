@@ -11,7 +11,7 @@ use residua_graph::{Graph, Weights};
 use residua_resnet::{Architecture, InitOptions, init_weights};
 use residua_train::{Recipe, TrainStep};
 
-const NUM_WARM_UP: usize = 3;
+pub(super) const NUM_WARM_UP: usize = 3;
 const LR: f32 = 0.1;
 
 pub(super) struct Step {

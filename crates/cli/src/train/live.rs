@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use residua_data::{Dataset, Kind, Split};
+use residua_data::{Dataset, Split};
 use residua_train::{Event, MetricsRecord, Observer, Started, StepReport};
 
 use crate::inspect::describe;
@@ -29,10 +29,7 @@ const LINE: Duration = Duration::from_secs(30);
 
 impl Live {
     pub(crate) fn new(dataset: &Dataset) -> Self {
-        let things = match dataset.kind() {
-            Kind::Vectors => "samples",
-            Kind::SmallImages | Kind::ImageFolder => "images",
-        };
+        let things = dataset.kind().things();
         let bar = ProgressBar::hidden();
         let style =
             ProgressStyle::with_template("{wide_bar} {human_pos}/{human_len} steps\n{wide_msg}");

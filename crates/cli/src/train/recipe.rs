@@ -4,12 +4,12 @@ use std::path::Path;
 
 use anyhow::{Result, ensure};
 use clap::{ArgAction, Args, ValueEnum};
-use residua_data::{Augment, Dataset, Kind, OpenOptions};
+use residua_data::{Dataset, Kind, OpenOptions};
 use residua_graph::Shape;
 use residua_resnet::{Architecture, Init};
 use residua_train::{Length, Recipe, Schedule};
 
-use crate::arguments::{ArchitectureArgs, OpenArgs, PrecisionArg, on_or_off, one_of};
+use crate::arguments::{ArchitectureArgs, InputArgs, PrecisionArg, on_or_off, one_of};
 use crate::inspect::read_toml;
 
 /// Everything that decides the result.
@@ -30,15 +30,7 @@ pub(crate) struct RecipeArgs {
     zero_init_residual: bool,
 
     #[command(flatten)]
-    open: OpenArgs,
-    /// Height and width fed to the network [default: the images' own if small, else 224]
-    #[arg(long, value_name = "PIXELS", help_heading = "Data")]
-    image_size: Option<usize>,
-    /// Random changes to training images [default: pad-crop-flip for small images,
-    /// random-resized-crop-flip for photographs]
-    #[arg(long, value_name = "KIND", help_heading = "Data", value_parser = one_of::<Augment>(&[
-        "none", "pad-crop", "pad-crop-flip", "random-resized-crop", "random-resized-crop-flip"]))]
-    augment: Option<Augment>,
+    input: InputArgs,
 
     /// Passes over the training set [default: 30, or 100 for vectors]
     #[arg(long, value_name = "NUMBER", help_heading = "Length", conflicts_with = "steps")]
@@ -143,8 +135,7 @@ impl RecipeArgs {
 
     /// Changes how the dataset is opened.
     pub(crate) fn apply_open(&self, open: &mut OpenOptions) {
-        self.open.apply(open);
-        open.image_size = self.image_size.or(open.image_size);
+        self.input.apply_open(open);
     }
 
     /// Changes what is set here.
@@ -175,7 +166,7 @@ impl RecipeArgs {
             checkpoint_every: self.checkpoint_every.or(recipe.checkpoint_every),
             schedule: self.schedule(recipe.schedule)?,
             length: self.steps.map(Length::Steps).or(epochs).unwrap_or(recipe.length),
-            augment: self.augment.unwrap_or(recipe.augment),
+            augment: self.input.augment.unwrap_or(recipe.augment),
             architecture,
             ..recipe
         })

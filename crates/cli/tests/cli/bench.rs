@@ -1,5 +1,11 @@
 //! `residua bench`, on networks so small that it takes no time.
 
+use std::fs;
+use std::path::Path;
+
+use image::{Rgb, RgbImage};
+use serde_json::Value;
+
 use crate::program::run;
 
 #[test]
@@ -9,7 +15,7 @@ fn training_and_inference_are_measured() {
         let flags =
             "--model resnet8-w4,plain8-w4 --batch-size 4 --steps 2 --threads 1 --precision f32";
         let ran = run(folder.path(), &format!("bench {task} {flags} --json")).expect(0);
-        let lines: Vec<serde_json::Value> =
+        let lines: Vec<Value> =
             ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(lines.len(), 2, "{}", ran.stdout);
         for (line, model) in lines.iter().zip(["resnet8-w4", "plain8-w4"]) {
@@ -27,12 +33,59 @@ fn training_and_inference_are_measured() {
 }
 
 #[test]
+fn the_input_of_training_is_measured_as_training_has_it() {
+    let folder = tempfile::tempdir().unwrap();
+    write_photographs(&folder.path().join("photographs"));
+    for (data, flags, input, augment, batch) in [
+        ("synthetic:shapes?train=80&dev=10&test=10", "", "3x32x32", "pad-crop-flip", 20),
+        ("photographs", "--image-size 24", "3x24x24", "random-resized-crop-flip", 5),
+        ("photographs", "--augment none --batch-size 3", "3x224x224", "none", 3),
+        ("synthetic:spirals?train=60&dev=10&test=10", "--threads 1", "2x1x1", "none", 15),
+    ] {
+        let command = format!("bench data {data} {flags} --steps 7");
+        let json = run(folder.path(), &format!("{command} --json")).expect(0);
+        assert_eq!(json.stdout.lines().count(), 1, "{}", json.stdout);
+        let json = json.json();
+        let told = ["task", "data", "input", "augment"].map(|field| &json[field]);
+        assert_eq!(told, ["data", data, input, augment]);
+        assert_eq!((&json["batch"], &json["steps"]), (&batch.into(), &7.into()));
+        let number = |field: &str| json[field].as_f64().unwrap();
+        assert!(number("ms_p10") <= number("ms_p50") && number("ms_p50") <= number("ms_p90"));
+        let rate = f64::from(batch) / number("ms_p50") * 1e3;
+        assert!((number("images_per_s") / rate - 1.0).abs() < 1e-9, "{json}");
+        let cores = number("images_per_s") / number("images_per_s_per_core");
+        assert!(cores >= 1.0 && cores <= number("threads"), "{json}");
+        assert!(json.get("peak_bytes").is_some(), "{json}");
+
+        let table = run(folder.path(), &command).expect(0).stdout;
+        let things = if input == "2x1x1" { "samples" } else { "images" };
+        for part in
+            [data, &format!("{things}/s a core"), &format!("{input}, {augment}, batch {batch}")]
+        {
+            assert!(table.contains(part), "{part}: {table}");
+        }
+    }
+}
+
+/// Two classes of JPEGs of several sizes, too large to be kept in memory.
+fn write_photographs(root: &Path) {
+    for class in ["a", "b"] {
+        fs::create_dir_all(root.join(class)).unwrap();
+        for i in 0..12 {
+            let colour = |x, y| Rgb([x as u8, y as u8, 7 * i as u8]);
+            let picture = RgbImage::from_fn(90 + 5 * i, 120 - 3 * i, colour);
+            picture.save(root.join(class).join(format!("{i}.jpg"))).unwrap();
+        }
+    }
+}
+
+#[test]
 fn every_kernel_is_measured_and_one_of_each_format_chosen() {
     let folder = tempfile::tempdir().unwrap();
     let shapes = folder.path().join("shapes.txt");
-    std::fs::write(&shapes, "n1ic3ih5oc4kh3ph1\n\n").unwrap();
+    fs::write(&shapes, "n1ic3ih5oc4kh3ph1\n\n").unwrap();
     let ran = run(folder.path(), "bench kernels n1ic2ih4oc2kh1 --shapes shapes.txt --json");
-    let lines: Vec<serde_json::Value> =
+    let lines: Vec<Value> =
         ran.expect(0).stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     for descriptor in ["n1ic2ih4oc2kh1sh1ph0", "n1ic3ih5oc4kh3sh1ph1"] {
         for precision in ["f32", "bf16"] {
@@ -48,7 +101,7 @@ fn every_kernel_is_measured_and_one_of_each_format_chosen() {
             assert!(line[pass].as_f64().unwrap() > 0.0, "{line}");
         }
     }
-    std::fs::write(&shapes, "n1ic2ih4oc2kh9\n").unwrap();
+    fs::write(&shapes, "n1ic2ih4oc2kh9\n").unwrap();
     let ran = run(folder.path(), "bench kernels --shapes shapes.txt").expect(2);
     assert!(ran.stderr.contains("shapes.txt") && ran.stderr.contains("kh is 9"), "{}", ran.stderr);
 }

@@ -60,6 +60,10 @@ fn mistakes_in_names_and_values() {
         format!("train {small} --milestones 5,6"),
         format!("train {small} --image-size 32"),
         format!("train {small} --augment pad-crop"),
+        "bench data nowhere".to_owned(),
+        format!("bench data {small} --batch-size 0"),
+        format!("bench data {small} --batch-size 100"),
+        format!("bench data {small} --augment pad-crop"),
     ];
     let commands: Vec<_> = commands.iter().map(String::as_str).collect();
     insta::assert_snapshot!(mistakes(folder.path(), &commands));

@@ -21,6 +21,7 @@ fn help_is_as_reviewed() {
         "bench kernels",
         "bench train",
         "bench infer",
+        "bench data",
     ] {
         let text = transcript(folder.path(), &format!("{command} --help"));
         assert!(text.ends_with("[0]\n"), "{text}");
