@@ -5,6 +5,8 @@
 
 mod backward_weight;
 mod direct;
+#[cfg(target_arch = "x86_64")]
+mod dot;
 mod grid;
 mod multiply;
 mod packing;
@@ -16,6 +18,8 @@ mod vector;
 
 use crate::{Conv2dProblem, Element, Isa};
 use direct::Direct;
+#[cfg(target_arch = "x86_64")]
+use dot::Dot;
 use half::bf16;
 #[cfg(target_arch = "x86_64")]
 use tiled::Tiled;
@@ -92,6 +96,8 @@ static BF16: &[&dyn Conv2dKernel<bf16>] = &[
     &Direct(Vector::<bf16>::new(Isa::Portable)),
     &Direct(Vector::<bf16>::new(Isa::Avx2)),
     &Direct(Vector::<bf16>::new(Isa::Avx512)),
+    #[cfg(target_arch = "x86_64")]
+    &Direct(Dot),
     #[cfg(target_arch = "x86_64")]
     &Direct(Tiled),
 ];

@@ -169,7 +169,7 @@ macro_rules! simd_fn {
                     unsafe { avx2(token, $($arg),*) }
                 }
                 #[cfg(target_arch = "x86_64")]
-                $crate::Isa::Avx512 | $crate::Isa::Amx => {
+                $crate::Isa::Avx512 | $crate::Isa::Avx512Bf16 | $crate::Isa::Amx => {
                     let token = $crate::simd::Avx512::detect();
                     // SAFETY: the token exists only where these AVX-512 features were detected.
                     unsafe { avx512(token, $($arg),*) }

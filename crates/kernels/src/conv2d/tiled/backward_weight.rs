@@ -8,10 +8,9 @@
 //! offsets there is a second copy that is paired the other way.
 
 use super::block::{B_TILE, STEP, TILE};
-use super::grad_block::{GradCall, grad_block, max_cols};
+pub(in crate::conv2d) use super::grad_block::GradCall;
 use super::interleave::{PAIR, interleave};
 use super::transpose::transpose;
-use crate::amx::Amx;
 use crate::conv2d::direct::input_padding;
 use crate::conv2d::grid::split;
 use crate::conv2d::padding::Padding;
@@ -131,17 +130,17 @@ fn piece(p: &Conv2dProblem) -> Conv2dProblem {
     if pointwise && p.n == 1 { Conv2dProblem { iw: p.iw.min(PIECE), ..*p } } else { *p }
 }
 
-pub(super) fn scratch_len(p: &Conv2dProblem) -> usize {
+pub(in crate::conv2d) fn scratch_len(p: &Conv2dProblem) -> usize {
     scratch::len_of::<bf16>(Layout::new(&piece(p)).scratch_len())
 }
 
 /// Tiles `[oc tile][ic tile][tap][oc][ic]`.
-pub(super) fn packed_len(p: &Conv2dProblem) -> usize {
+pub(in crate::conv2d) fn packed_len(p: &Conv2dProblem) -> usize {
     p.kh * p.kw * p.ic.div_ceil(TILE) * p.oc.div_ceil(TILE) * TILE * TILE
 }
 
 /// Calls `element(tap · ic + ic_i, oc_i, value)` for all that exist.
-pub(super) fn unpack(
+pub(in crate::conv2d) fn unpack(
     p: &Conv2dProblem,
     packed_grad: &[f32],
     mut element: impl FnMut(usize, usize, f32),
@@ -159,8 +158,21 @@ pub(super) fn unpack(
     }
 }
 
+/// What multiplies blocks of tiles: AMX, or products of pairs, which want the same operands.
+pub(in crate::conv2d) trait GradBlocks {
+    /// The most columns of tiles beside this many rows of them (1 or 2).
+    fn max_cols(num_rows: usize) -> usize;
+    /// Adds the products to `num_rows · num_cols` tiles of C.
+    ///
+    /// # Safety
+    /// `steps` tiles can be read from each `a` and `b` that the block has, and a tile written to each
+    /// `c`; `steps` is not 0.
+    unsafe fn multiply(&self, num_rows: usize, num_cols: usize, call: &GradCall);
+}
+
 /// Adds the gradient over all samples to `packed_grad`.
-pub(super) fn run(
+pub(in crate::conv2d) fn run<B: GradBlocks>(
+    blocks: &B,
     p: &Conv2dProblem,
     input: &[bf16],
     grad_output: &[bf16],
@@ -172,14 +184,13 @@ pub(super) fn run(
     let (input_len, output_len) =
         (piece.ih * piece.iw * piece.ic, piece.oh() * piece.ow() * piece.oc);
     let inputs = input.chunks(layout.few * input_len);
-    let amx = Amx::start();
     scratch::with_operands(layout.scratch_len(), |memory| {
         let (line, memory) = memory.split_at_mut(layout.line_len());
         let (rows, pairs) = memory.split_at_mut(layout.rows_len());
         for (input, grad_output) in inputs.zip(grad_output.chunks(layout.few * output_len)) {
             let num_steps = fill_rows(&layout, grad_output, line, rows);
             fill_pairs(&layout, input, line, pairs);
-            multiply(&amx, &layout, num_steps, rows, pairs, packed_grad);
+            multiply(blocks, &layout, num_steps, rows, pairs, packed_grad);
         }
     });
 }
@@ -258,8 +269,8 @@ fn inside(size: usize, len: usize, first: usize, before: usize, stride: usize) -
     start..end.max(start)
 }
 
-fn multiply(
-    amx: &Amx,
+fn multiply<B: GradBlocks>(
+    blocks: &B,
     layout: &Layout<'_>,
     num_steps: usize,
     rows: &[bf16],
@@ -270,7 +281,7 @@ fn multiply(
     assert_eq!(packed_grad.len(), layout.oc_tiles * num_cols * TILE * TILE);
     for first_row in (0..layout.oc_tiles).step_by(2) {
         let num_rows = (layout.oc_tiles - first_row).min(2);
-        for (first_col, block_cols) in split(num_cols, max_cols(num_rows)) {
+        for (first_col, block_cols) in split(num_cols, B::max_cols(num_rows)) {
             let mut call = GradCall {
                 a: [rows.as_ptr(); 2],
                 b: [pairs.as_ptr(); 5],
@@ -290,7 +301,7 @@ fn multiply(
                 *c = packed_grad[tile..][..TILE * TILE].as_mut_ptr();
             }
             // SAFETY: all tiles lie in the slices that the pointers are taken of.
-            unsafe { grad_block(num_rows, block_cols)(amx, &call) }
+            unsafe { blocks.multiply(num_rows, block_cols, &call) }
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Multiplication in bf16 by AMX tiles, accumulated in f32.
 
-mod backward_weight;
+pub(super) mod backward_weight;
 mod block;
 mod grad_block;
 mod interleave;
@@ -11,6 +11,7 @@ mod walk;
 use super::grid::Grid;
 use super::multiply::{Multiply, Rows, WindowWeight};
 use super::tile::Start;
+use crate::amx::Amx;
 use crate::{Conv2dProblem, Isa};
 use half::bf16;
 use packing::TilePacking;
@@ -34,7 +35,7 @@ pub(crate) fn multiply_tiles(rounds: usize) {
         w_step: 0,
     };
     // SAFETY: no stride moves a tile from where it starts, and there are four tiles' elements.
-    unsafe { block::block(2, 2)(&crate::amx::Amx::start(), &call, &mut block::Acc::new()) }
+    unsafe { block::block(2, 2)(&Amx::start(), &call, &mut block::Acc::new()) }
 }
 
 /// The tile unit.
@@ -101,7 +102,7 @@ impl Multiply for Tiled {
         grad_output: &[bf16],
         packed_grad: &mut [f32],
     ) {
-        backward_weight::run(p, input, grad_output, packed_grad);
+        backward_weight::run(&Amx::start(), p, input, grad_output, packed_grad);
     }
 
     fn unpack_grad(
