@@ -2,11 +2,12 @@
 """Runs Residua and PyTorch alternately on this machine and records what came out.
 
 usage: bench/compare.py --peers FOLDER --peer-python PATH [--models resnet20,resnet56]
-                        [--precisions f32,bf16] [--rounds 5] [--threads 2] [--compile] [--note TEXT]
+                        [--infer resnet20] [--precisions f32,bf16] [--rounds 5] [--threads 2]
+                        [--compile] [--note TEXT]
 
 FOLDER holds torch_train.py, which times a PyTorch training step (forward, loss, backward, SGD
 update; eager, or with --compile also compiled) and prints a JSON line with model, batch, precision
-and ms_p50. PATH is an interpreter with torch. Nothing else should run on the machine.
+and ms_p50; --infer models are evaluated, by torch_infer.py beside this file. PATH is an interpreter with torch. Nothing else should run on the machine.
 
 A round runs every program once; the rounds follow each other, so that a change of the machine's
 speed meets all. Quoted are medians over the rounds of the programs' median step times, and the
@@ -27,6 +28,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 RESIDUA = Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release/residua"
 BATCHES = {"resnet18": 32, "resnet50": 16}
+INFER_BATCH = 1000
 
 
 def run(command):
@@ -41,28 +43,33 @@ def run(command):
     return [line | {"peak_bytes": usage.ru_maxrss * 1024} for line in lines]
 
 
-def programs(args, model, precision):
+def programs(args, task, model, precision):
     """Each program that times the model: its name and its command line."""
-    batch, threads = str(BATCHES.get(model, 128)), str(args.threads)
-    yield "residua", [RESIDUA, "bench", "train", "--model", model, "--batch-size", batch,
-                      "--precision", precision, "--steps", str(args.steps), "--threads", threads, "--json"]
-    torch = [args.peer_python, Path(args.peers) / "torch_train.py", "--models", model, "--precisions", precision,
-             "--steps", str(args.steps + 3), "--threads", threads]
+    batch = str(INFER_BATCH if task == "infer" else BATCHES.get(model, 128))
+    threads = ["--threads", str(args.threads)]
+    yield "residua", [RESIDUA, "bench", task, "--model", model, "--batch-size", batch,
+                      "--precision", precision, "--steps", str(args.steps), *threads, "--json"]
+    script = {"train": [Path(args.peers) / "torch_train.py", "--steps", str(args.steps + 3)],
+              "infer": [ROOT / "bench/torch_infer.py", "--steps", str(args.steps), "--batch", batch]}[task]
+    torch = [args.peer_python, *script, "--models", model, "--precisions", precision, *threads]
     yield "pytorch", torch
     if args.compile:
         yield "pytorch-compile", [*torch, "--compile"]
 
 
 def measure(args):
+    works = [(task, model, precision)
+             for task, models in (("train", args.models), ("infer", args.infer))
+             for model in models.split(",") if model
+             for precision in args.precisions.split(",")]
     for round_i in range(args.rounds):
-        for model in args.models.split(","):
-            for precision in args.precisions.split(","):
-                for program, command in programs(args, model, precision):
-                    for line in run(command):
-                        kept = ("task", "model", "batch", "precision", "ms_p50", "images_per_s", "peak_bytes")
-                        yield {"round": round_i, "program": program} | {key: line[key] for key in kept}
-                        what = f"{program} {model} {precision}: {line['ms_p50']:.1f} ms"
-                        print(f"round {round_i + 1}/{args.rounds} {what}", flush=True)
+        for task, model, precision in works:
+            for program, command in programs(args, task, model, precision):
+                for line in run(command):
+                    kept = ("task", "model", "batch", "precision", "ms_p50", "images_per_s", "peak_bytes")
+                    yield {"round": round_i, "program": program} | {key: line[key] for key in kept}
+                    what = f"{program} {task} {model} {precision}: {line['ms_p50']:.1f} ms"
+                    print(f"round {round_i + 1}/{args.rounds} {what}", flush=True)
 
 
 def summary(lines):
@@ -104,6 +111,7 @@ def main():
     parser.add_argument("--peers", required=True)
     parser.add_argument("--peer-python", required=True)
     parser.add_argument("--models", default="resnet20,resnet56")
+    parser.add_argument("--infer", default="")
     parser.add_argument("--precisions", default="f32,bf16")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=12)
@@ -120,7 +128,7 @@ def main():
     (folder / "raw.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (folder / "summary.md").write_text(summary(lines))
     torch = output([args.peer_python, "-c", "import torch; print(torch.__version__)"])
-    flags = f"--models {args.models} --precisions {args.precisions} --rounds {args.rounds} --steps {args.steps} --threads {args.threads}"
+    flags = f"--models {args.models} --infer '{args.infer}' --precisions {args.precisions} --rounds {args.rounds} --steps {args.steps} --threads {args.threads}"
     (folder / "README.md").write_text(
         f"# {date}\n\n"
         f"- machine: {long}; Linux {platform.release()}\n"

@@ -27,8 +27,9 @@ First steps:
   residua inspect resnet50
 
 Environment:
-  RESIDUA_ISA=portable|avx2|avx512|amx   the most that kernels may use [default: what there is]
-  NO_COLOR=1                             no colours";
+  RESIDUA_ISA=portable|avx2|avx512|avx512bf16|amx
+               the most that kernels may use [default: what there is]
+  NO_COLOR=1   no colours";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {

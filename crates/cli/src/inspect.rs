@@ -1,5 +1,7 @@
 //! `residua inspect`: the layers of a network, and what a trained one carries with it.
 
+mod plan;
+
 use std::fs;
 use std::path::Path;
 
@@ -27,7 +29,7 @@ pub(crate) struct InspectArgs {
     #[arg(required_unless_present = "list")]
     network: Option<String>,
     /// List the names there are
-    #[arg(long, conflicts_with_all = ["network", "input", "classes"])]
+    #[arg(long, conflicts_with_all = ["network", "input", "classes", "plan"])]
     list: bool,
     /// Shape of a sample, 3x224x224, or 784 of a vector [default: what the name is made for]
     #[arg(long, value_name = "SHAPE", value_parser = arguments::shape)]
@@ -35,9 +37,16 @@ pub(crate) struct InspectArgs {
     /// Number of classes [default: 1000 for photographs, 10 for others]
     #[arg(long, value_name = "NUMBER")]
     classes: Option<usize>,
+    /// Show what runs here instead: the steps of a plan, with their kernels, operations, bytes and
+    /// shares of the time of a step on random data
+    #[arg(long, value_name = "MODE", num_args = 0..=1, require_equals = true,
+          default_missing_value = "train")]
+    plan: Option<plan::Task>,
     /// Print JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    plan_args: plan::PlanArgs,
     #[command(flatten)]
     architecture: ArchitectureArgs,
 }
@@ -49,6 +58,8 @@ Examples:
   residua inspect dense-resnet --depth 10 --width 32 --input 784
   residua inspect runs/shapes-resnet20-s0
   residua inspect model.safetensors --json
+  residua inspect resnet20 --plan
+  residua inspect resnet50 --plan=infer --batch-size 32 --precision bf16
   residua inspect --list";
 
 pub(crate) fn run(args: &InspectArgs) -> Result<Outcome> {
@@ -59,17 +70,26 @@ pub(crate) fn run(args: &InspectArgs) -> Result<Outcome> {
     let path = Path::new(network);
     if network.ends_with(".toml") {
         refuse_options(args, "a .toml file")?;
-        show(&read_toml(path)?, None, args.json)?;
+        args.show(&read_toml(path)?, None)?;
     } else if path.exists() || looks_like_path(network) {
         refuse_options(args, "a model file")?;
         let model = model_file::load(path)?;
-        show(&model.architecture, Some(&model), args.json)?;
+        args.show(&model.architecture, Some(&model))?;
     } else {
         let options = args.architecture.options();
         let named = arguments::named_architecture(network, &options, args.input, args.classes)?;
-        show(&named, None, args.json)?;
+        args.show(&named, None)?;
     }
     Ok(Outcome::Done)
+}
+
+impl InspectArgs {
+    fn show(&self, architecture: &Architecture, model: Option<&Model>) -> Result<()> {
+        match self.plan {
+            Some(task) => plan::show(architecture, task, &self.plan_args, self.json),
+            None => show(architecture, model, self.json),
+        }
+    }
 }
 
 fn looks_like_path(network: &str) -> bool {

@@ -8,6 +8,7 @@ use std::ops::Range;
 /// as `E`.
 #[derive(Debug)]
 pub(crate) struct Conv<E: 'static> {
+    pub(crate) name: String,
     /// Sizes for one sample.
     pub(crate) problem: Conv2dProblem,
     pub(crate) kernel: &'static dyn Conv2dKernel<E>,

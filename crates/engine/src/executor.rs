@@ -6,6 +6,7 @@ use crate::group::{Group, GroupSizes, Shared};
 use crate::memory::{self, Memory};
 use crate::norm::Norm;
 use crate::plan::Run;
+use crate::report::{Reporter, StepReport};
 use crate::step::{Phase, Reduction, Slot, phases};
 use crate::{Mode, PlanError, PlanOptions};
 use rayon::prelude::*;
@@ -65,14 +66,15 @@ impl<E: ConvElement> Executor<E> {
     ) -> Self {
         let Forward { steps, convs, norms, pools, input, output } = forward;
         let conv_lens: Vec<_> = convs.iter().map(|conv| conv.problem.weight_len()).collect();
-        let forward_phases = phases(steps, &conv_lens, size_of::<E>());
+        let forward_phases = phases(steps, 0, &conv_lens, size_of::<E>());
         let num_params = graph.num_parameters();
         let groups_for_grads = GROUP_GRADS_BYTES / (4 * num_params).max(1);
         let num_groups = groups_for_grads.clamp(MIN_GROUPS, MAX_GROUPS).min(options.batch_size);
         let group_len = options.batch_size.div_ceil(num_groups);
         let (memory, grad_output, backward_phases) = match backward {
             Some(Backward { steps, mut grad_output }) => {
-                let mut phases = phases(steps, &conv_lens, size_of::<E>());
+                let first = num_steps(&forward_phases);
+                let mut phases = phases(steps, first, &conv_lens, size_of::<E>());
                 let memory =
                     memory::plan(&forward_phases, &mut phases, input, &mut grad_output, group_len);
                 (memory, Some(grad_output), phases)
@@ -88,6 +90,7 @@ impl<E: ConvElement> Executor<E> {
             activations: &memory.activations,
             grads: &memory.grads,
             train: options.mode == Mode::Train,
+            num_steps: num_steps(&forward_phases) + num_steps(&backward_phases),
         };
         let most_at_once = forward_phases.iter().chain(&backward_phases);
         let most_at_once = most_at_once.map(|phase| phase.samples_at_once).max().unwrap_or(1);
@@ -127,7 +130,30 @@ impl<E: ConvElement> Executor<E> {
     }
 }
 
+fn num_steps(phases: &[Phase]) -> usize {
+    phases.iter().map(|phase| phase.steps.len()).sum()
+}
+
 impl<E: ConvElement> Run for Executor<E> {
+    fn report(&self) -> Vec<StepReport> {
+        let Shared { convs, norms, .. } = &self.shared;
+        let reporter = Reporter { convs, norms, batch_size: self.options.batch_size };
+        let num_forward = self.forward_phases.len();
+        let phases = self.forward_phases.iter().chain(&self.backward_phases).enumerate();
+        let steps = phases.flat_map(|(number, phase)| {
+            phase
+                .steps
+                .iter()
+                .enumerate()
+                .map(move |(i, step)| (number, phase.first_step + i, step))
+        });
+        let report = |(phase, i, step)| {
+            let spent = self.groups.iter().map(|group| group.spent[i]).sum();
+            reporter.report(step, (phase >= num_forward, phase), spent)
+        };
+        steps.map(report).collect()
+    }
+
     fn options(&self) -> &PlanOptions {
         &self.options
     }
@@ -168,7 +194,7 @@ impl<E: ConvElement> Run for Executor<E> {
                 {
                     let which = 0..input.len() / x.len;
                     group.write(*x, &which, |_, x| convert(input, x));
-                    group.run_steps(shared, &phase.steps, &which);
+                    group.run_steps(shared, phase, &which);
                     convert(group.activation(*y, &which), logits);
                 }
             });

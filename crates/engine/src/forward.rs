@@ -175,6 +175,7 @@ impl<'a, E: ConvElement> Compiler<'a, E> {
         let input_has_grad = train && node.inputs[0] != self.graph.input();
         let zeros = |needed: bool, len: usize| Aligned::zeroed(if needed { len } else { 0 });
         self.convs.push(Conv {
+            name: node.name.clone(),
             problem,
             kernel,
             weight,
@@ -200,7 +201,8 @@ impl<'a, E: ConvElement> Compiler<'a, E> {
             running_mean: buffers[op.running_mean.index()].range(),
             running_var: buffers[op.running_var.index()].range(),
         };
-        self.norms.push(Norm::new(op.eps, op.momentum, num_pixels, tensors));
+        let (name, constants) = (node.name.clone(), (op.eps, op.momentum));
+        self.norms.push(Norm::new(name, constants, num_pixels, tensors));
         let norm = self.norms.len() - 1;
         if self.options.mode == Mode::Train {
             self.steps.push(Step::Moments { norm, input });

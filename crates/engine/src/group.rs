@@ -12,6 +12,7 @@ use residua_kernels::{
 use std::mem::{swap, take};
 use std::ops::Range;
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 /// What all groups read.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub(crate) struct GroupSizes<'a> {
     pub(crate) grads: &'a [usize],
     /// Whether gradients of weights are made.
     pub(crate) train: bool,
+    /// Steps of the plan.
+    pub(crate) num_steps: usize,
 }
 
 /// Some samples of the batch. No other group touches what it owns.
@@ -50,6 +53,8 @@ pub(crate) struct Group<E> {
     pool_indices: Vec<Vec<u8>>,
     pub(crate) conv_grads: Vec<ConvGrad>,
     pub(crate) norm_partials: Vec<NormPartial>,
+    /// Time spent on each step.
+    pub(crate) spent: Vec<Duration>,
 }
 
 impl<E: ConvElement> Group<E> {
@@ -69,6 +74,7 @@ impl<E: ConvElement> Group<E> {
             pool_indices: shared.pools.iter().map(|p| vec![0; p.output_len() * kept]).collect(),
             conv_grads: conv_grads.collect(),
             norm_partials: partials.map(|norm| NormPartial::new(norm.weight.len())).collect(),
+            spent: vec![Duration::ZERO; sizes.num_steps],
         }
     }
 
@@ -100,15 +106,17 @@ impl<E: ConvElement> Group<E> {
         swap(&mut self.local, &mut local);
         for first in (0..self.num_samples).step_by(phase.samples_at_once) {
             let which = first..self.num_samples.min(first + phase.samples_at_once);
-            self.run_steps(shared, &phase.steps, &which);
+            self.run_steps(shared, phase, &which);
         }
         swap(&mut self.local, &mut local);
     }
 
-    /// Runs steps on some samples.
-    pub(crate) fn run_steps(&mut self, shared: &Shared<E>, steps: &[Step], which: &Range<usize>) {
-        for step in steps {
+    /// Runs a phase's steps on some samples.
+    pub(crate) fn run_steps(&mut self, shared: &Shared<E>, phase: &Phase, which: &Range<usize>) {
+        for (i, step) in phase.steps.iter().enumerate() {
+            let start = Instant::now();
             self.step(shared, step, which);
+            self.spent[phase.first_step + i] += start.elapsed();
         }
     }
 

@@ -45,6 +45,7 @@ mod norm;
 mod options;
 mod plan;
 pub mod reference;
+mod report;
 mod step;
 mod threads;
 
@@ -52,6 +53,7 @@ pub use error::PlanError;
 pub use loss::{Loss, cross_entropy};
 pub use options::{Mode, PlanOptions, Precision, PrecisionError};
 pub use plan::Plan;
+pub use report::StepReport;
 pub use residua_kernels::sgd::Sgd;
 pub use residua_kernels::{Isa, IsaError};
 pub use threads::ThreadPool;

@@ -153,8 +153,8 @@ mod tests {
         let mut steps = compiled.steps;
         let unstored = fuse::forward(&mut steps, output);
         fuse::backward(&mut back.steps, &unstored, |conv| compiled.convs[conv].bias.is_some());
-        let forward = phases(steps, &conv_lens, 4);
-        let mut backward = phases(back.steps, &conv_lens, 4);
+        let forward = phases(steps, 0, &conv_lens, 4);
+        let mut backward = phases(back.steps, 0, &conv_lens, 4);
         let memory = plan(&forward, &mut backward, input, &mut back.grad_output, 2);
 
         // Kept: the input, both convolutions' outputs, the last ReLU's, the mean and the logits.

@@ -7,6 +7,7 @@ use std::ops::Range;
 /// One batch norm. Per-channel vectors.
 #[derive(Debug)]
 pub(crate) struct Norm {
+    pub(crate) name: String,
     pub(crate) eps: f64,
     pub(crate) momentum: f64,
     /// Positions of one sample.
@@ -65,10 +66,16 @@ impl NormPartial {
 }
 
 impl Norm {
-    pub(crate) fn new(eps: f32, momentum: f32, num_pixels: usize, tensors: NormTensors) -> Self {
+    pub(crate) fn new(
+        name: String,
+        (eps, momentum): (f32, f32),
+        num_pixels: usize,
+        tensors: NormTensors,
+    ) -> Self {
         let channels = tensors.weight.len();
         let NormTensors { weight, bias, running_mean, running_var } = tensors;
         Self {
+            name,
             eps: f64::from(eps),
             momentum: f64::from(momentum),
             num_pixels,

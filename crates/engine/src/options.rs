@@ -25,9 +25,9 @@ pub enum Precision {
 }
 
 impl Precision {
-    /// The fastest for an instruction set: bf16 where it has tiles for it, else f32.
+    /// The fastest for an instruction set: bf16 where it has fast products of bf16, else f32.
     pub fn fastest(isa: Isa) -> Self {
-        if isa >= Isa::Amx { Self::Bf16 } else { Self::F32 }
+        if isa >= Isa::Avx512Bf16 && isa.is_fast() { Self::Bf16 } else { Self::F32 }
     }
 }
 

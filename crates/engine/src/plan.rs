@@ -1,5 +1,5 @@
 use crate::executor::Executor;
-use crate::{PlanError, PlanOptions, Precision};
+use crate::{PlanError, PlanOptions, Precision, StepReport};
 use residua_graph::{Graph, Weights};
 use residua_kernels::bf16;
 use std::fmt::Debug;
@@ -16,6 +16,7 @@ pub(crate) trait Run: Debug + Send + Sync {
     fn options(&self) -> &PlanOptions;
     fn input_len(&self) -> usize;
     fn num_classes(&self) -> usize;
+    fn report(&self) -> Vec<StepReport>;
     fn load(&mut self, weights: &Weights);
     fn forward(&mut self, input: &[f32], logits: &mut [f32]);
     fn forward_train(&mut self, weights: &mut Weights, input: &[f32], logits: &mut [f32]);
@@ -59,6 +60,11 @@ impl Plan {
     /// Elements of one sample's output.
     pub fn num_classes(&self) -> usize {
         self.0.num_classes()
+    }
+
+    /// Its steps in the order in which they run, with the time spent on each so far.
+    pub fn report(&self) -> Vec<StepReport> {
+        self.0.report()
     }
 
     /// Takes over weights and running statistics, for evaluation.

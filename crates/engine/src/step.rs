@@ -300,7 +300,7 @@ impl Step {
     }
 
     /// The convolution whose weight it reads or whose gradient it adds to.
-    fn conv(&self) -> Option<usize> {
+    pub(crate) fn conv(&self) -> Option<usize> {
         match *self {
             Self::Conv { conv, .. } | Self::ConvGrad { conv, .. } => Some(conv),
             _ => None,
@@ -331,6 +331,8 @@ impl GradSums {
 /// Steps that run one after another on a few samples at a time, then the reductions over the batch.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Phase {
+    /// The number of its first step among all of a plan's.
+    pub(crate) first_step: usize,
     pub(crate) steps: Vec<Step>,
     pub(crate) samples_at_once: usize,
     pub(crate) reductions: Vec<Reduction>,
@@ -356,14 +358,22 @@ fn samples_at_once(steps: &[Step], conv_lens: &[usize], element_bytes: usize) ->
     ((CACHE_BYTES + element_bytes * weights) / sample_bytes.max(1)).max(1)
 }
 
-/// Cuts steps into phases, each as long as no step needs a reduction that is not done.
-pub(crate) fn phases(steps: Vec<Step>, conv_lens: &[usize], element_bytes: usize) -> Vec<Phase> {
+/// Cuts steps into phases, each as long as no step needs a reduction that is not done; `first_step` is
+/// the number of the first.
+pub(crate) fn phases(
+    steps: Vec<Step>,
+    mut first_step: usize,
+    conv_lens: &[usize],
+    element_bytes: usize,
+) -> Vec<Phase> {
     let mut phases = Vec::new();
     let mut current: Vec<Step> = Vec::new();
     let mut pending: Vec<Reduction> = Vec::new();
     let mut close = |steps: Vec<Step>, reductions: Vec<Reduction>| {
-        let samples_at_once = samples_at_once(&steps, conv_lens, element_bytes);
-        phases.push(Phase { steps, samples_at_once, reductions });
+        let (samples_at_once, num_steps) =
+            (samples_at_once(&steps, conv_lens, element_bytes), steps.len());
+        phases.push(Phase { first_step, steps, samples_at_once, reductions });
+        first_step += num_steps;
     };
     for step in steps {
         if step.needs().is_some_and(|needed| pending.contains(&needed)) {

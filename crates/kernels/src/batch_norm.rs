@@ -347,18 +347,18 @@ simd_fn! {
             let [wide_mean, wide_scale, wide_shift] = &mut storage;
             let mean = block.widen(&mean[channels.clone()], wide_mean);
             let (output, scale, shift): (&[E], &[f32], &[f32]) = (&[], &[], &[]);
-            // SAFETY, of all three: as asserted above and below, and what is for each channel is
-            // widened.
             let sums = match mask {
                 Mask::None => {
                     let mut terms =
                         GradSums::<E, NO_MASK> { output, scale, shift, grad_output, input, mean };
+                    // SAFETY: as asserted, and what is for each channel is widened.
                     unsafe { block.sums(simd, c, 0..num_rows, &mut terms) }
                 }
                 Mask::Output(output) => {
                     assert_eq!(output.len(), input.len());
                     let mut terms =
                         GradSums::<E, MASK_OUTPUT> { output, scale, shift, grad_output, input, mean };
+                    // SAFETY: as asserted, and what is for each channel is widened.
                     unsafe { block.sums(simd, c, 0..num_rows, &mut terms) }
                 }
                 Mask::Normalised { scale, shift } => {
@@ -366,6 +366,7 @@ simd_fn! {
                     let shift = block.widen(&shift[channels.clone()], wide_shift);
                     let mut terms =
                         GradSums::<E, MASK_NORMALISED> { output, scale, shift, grad_output, input, mean };
+                    // SAFETY: as asserted, and what is for each channel is widened.
                     unsafe { block.sums(simd, c, 0..num_rows, &mut terms) }
                 }
             };

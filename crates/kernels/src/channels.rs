@@ -95,11 +95,12 @@ pub(crate) unsafe fn map<S: Simd>(simd: S, walk: Walk, len: usize, map: &mut imp
     for first_row in (0..num_rows).step_by(at_once) {
         let rows = first_row..num_rows.min(first_row + at_once);
         let mut col = 0;
-        // SAFETY, of both: the columns are `whole` ones of rows before `len`.
         while col + 2 * pair <= whole {
+            // SAFETY: the columns are `whole` ones.
             let operands = unsafe { [map.operands(simd, col), map.operands(simd, col + pair)] };
             for row in rows.clone() {
                 let i = row * period + col;
+                // SAFETY: the row lies before `len`.
                 unsafe {
                     map.pair(simd, i, operands[0]);
                     map.pair(simd, i + pair, operands[1]);
@@ -108,6 +109,7 @@ pub(crate) unsafe fn map<S: Simd>(simd: S, walk: Walk, len: usize, map: &mut imp
             col += 2 * pair;
         }
         while col < whole {
+            // SAFETY: as above, of both.
             unsafe {
                 let operands = map.operands(simd, col);
                 rows.clone().for_each(|row| map.pair(simd, row * period + col, operands));

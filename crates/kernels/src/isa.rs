@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::OnceLock;
 
-/// An instruction set that kernels are compiled for, from the slowest to the fastest.
+/// An instruction set that kernels are compiled for, each beside those before it.
 ///
 /// A value only says which; whether the machine has it, [`Isa::is_supported`] tells.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -16,18 +16,21 @@ pub enum Isa {
     Avx2,
     /// AVX-512 F, BW, DQ and VL, 16 f32 lanes.
     Avx512,
+    /// AVX-512 with products of pairs of bf16.
+    Avx512Bf16,
     /// AMX with bf16 tiles beside AVX-512 with bf16.
     Amx,
 }
 
 /// A name that is no instruction set.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("instruction set is `{0}`, expected portable, avx2, avx512 or amx")]
+#[error("instruction set is `{0}`, expected portable, avx2, avx512, avx512bf16 or amx")]
 pub struct IsaError(String);
 
 impl Isa {
     /// Every instruction set that kernels exist for.
-    pub const ALL: [Self; 4] = [Self::Portable, Self::Avx2, Self::Avx512, Self::Amx];
+    pub const ALL: [Self; 5] =
+        [Self::Portable, Self::Avx2, Self::Avx512, Self::Avx512Bf16, Self::Amx];
 
     /// Whether this machine has it.
     pub fn is_supported(self) -> bool {
@@ -44,17 +47,30 @@ impl Isa {
                     && is_x86_feature_detected!("avx512vl")
             }
             #[cfg(target_arch = "x86_64")]
-            Self::Amx => {
-                Self::Avx512.is_supported()
-                    && is_x86_feature_detected!("avx512bf16")
-                    && crate::amx::is_available()
+            Self::Avx512Bf16 => {
+                Self::Avx512.is_supported() && is_x86_feature_detected!("avx512bf16")
             }
+            #[cfg(target_arch = "x86_64")]
+            Self::Amx => Self::Avx512Bf16.is_supported() && crate::amx::is_available(),
             #[cfg(not(target_arch = "x86_64"))]
             _ => false,
         }
     }
 
-    /// The best one that this machine has and the environment variable `RESIDUA_ISA` allows.
+    /// Whether kernels for it are faster than those of the level below, where the machine has it.
+    ///
+    /// Products of pairs are not on cores like Sapphire Rapids', known by AVX512-FP16: they start a
+    /// `vdpbf16ps` every other cycle, but two FMAs of half its work in each.
+    pub fn is_fast(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512Bf16 => !is_x86_feature_detected!("avx512fp16"),
+            _ => true,
+        }
+    }
+
+    /// The best one that this machine has and the environment variable `RESIDUA_ISA` allows; one that
+    /// [isn't fast](Self::is_fast) only if the variable names it.
     ///
     /// # Errors
     /// `RESIDUA_ISA` holds something that is no instruction set.
@@ -65,8 +81,8 @@ impl Isa {
                 Ok(name) => name.parse()?,
                 Err(_) => Self::Amx,
             };
-            let supported = Self::ALL.into_iter().filter(|isa| isa.is_supported() && *isa <= cap);
-            Ok(supported.max().unwrap_or(Self::Portable))
+            let allowed = |isa: &Self| *isa == cap || *isa < cap && isa.is_fast();
+            Ok(Self::supported().filter(allowed).max().unwrap_or(Self::Portable))
         })
         .clone()
     }
@@ -83,6 +99,7 @@ impl fmt::Display for Isa {
             Self::Portable => "portable",
             Self::Avx2 => "avx2",
             Self::Avx512 => "avx512",
+            Self::Avx512Bf16 => "avx512bf16",
             Self::Amx => "amx",
         })
     }

@@ -16,7 +16,7 @@
 //! error and panics. Kernels don't start threads: whoever calls them cuts the work.
 //!
 //! This is the only crate with `unsafe`: intrinsics behind the tokens of `simd`, the register tiles of
-//! [`conv2d`], the instructions of AMX, and the cache lines behind [`Aligned`].
+//! [`conv2d`], the instructions of AMX and AVX512-BF16, and the cache lines behind [`Aligned`].
 #![allow(unsafe_code, reason = "intrinsics and register tiles on raw pointers")]
 
 pub mod add;

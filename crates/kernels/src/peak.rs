@@ -69,6 +69,35 @@ pub fn multiply_tiles(rounds: usize, flop: &mut u64) {
     *flop += (rounds * 4 * 2 * 16 * 16 * 32) as u64;
 }
 
+/// Does `rounds` rounds of 12 independent products of pairs of bf16 in vectors, and adds the
+/// floating-point operations that they are (four for each lane) to `flop`.
+///
+/// # Panics
+/// The machine lacks AVX512-BF16; see [`Isa::Avx512Bf16`](crate::Isa::Avx512Bf16).
+#[cfg(target_arch = "x86_64")]
+pub fn multiply_pairs(rounds: usize, flop: &mut u64) {
+    use std::arch::x86_64::*;
+    #[target_feature(enable = "avx512f,avx512bf16")]
+    fn chains(rounds: usize) -> [__m512; MANY] {
+        let pairs = |pair: i32| {
+            // SAFETY: any bits are pairs.
+            unsafe { std::mem::transmute::<__m512i, __m512bh>(_mm512_set1_epi32(black_box(pair))) }
+        };
+        let (a, b) = (pairs(0x3f00_3f00), pairs(0x3e80_3e80));
+        let mut sums = [_mm512_setzero_ps(); MANY];
+        for _ in 0..rounds {
+            for sum in &mut sums {
+                *sum = _mm512_dpbf16_ps(*sum, a, b);
+            }
+        }
+        sums
+    }
+    assert!(crate::Isa::Avx512Bf16.is_supported(), "this machine has no AVX512-BF16");
+    // SAFETY: the machine has the instructions.
+    black_box(unsafe { chains(rounds) });
+    *flop += (rounds * MANY * 16 * 4) as u64;
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,6 +124,16 @@ mod tests {
             let mut flop = 0;
             multiply_tiles(3, &mut flop);
             assert_eq!(flop, 3 * 65_536);
+        }
+    }
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn pairs_are_counted() {
+        if Isa::Avx512Bf16.is_supported() {
+            let mut flop = 0;
+            multiply_pairs(3, &mut flop);
+            assert_eq!(flop, 3 * 768);
         }
     }
 }

@@ -61,6 +61,11 @@ impl TrainStep {
         })
     }
 
+    /// What runs in a step.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
     /// Makes one step: `input` is NHWC, one batch; one label per sample. A loss that is not finite
     /// leaves parameters and velocities as they were.
     ///

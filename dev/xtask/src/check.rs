@@ -57,7 +57,7 @@ impl Sections<'_> {
 
     /// Tests every instruction set below the best one, which the workspace's tests have used.
     fn isa_levels(&mut self) -> Result<()> {
-        let best = Isa::ALL.into_iter().filter(|isa| isa.is_supported()).max();
+        let best = Isa::ALL.into_iter().filter(|isa| isa.is_supported() && isa.is_fast()).max();
         let mut arguments = vec!["test"];
         arguments.extend(ISA_CRATES.iter().flat_map(|package| ["--package", package]));
         for isa in Isa::ALL {

@@ -62,6 +62,7 @@ impl HardwareBench {
         for isa in Isa::supported() {
             let measure = match isa {
                 Isa::Amx => "bf16 products of tiles",
+                Isa::Avx512Bf16 => "bf16 products of pairs",
                 _ => "f32 multiply-adds",
             };
             let flop: f64 = pool.install(|| rayon::broadcast(|_| peak_rate(isa)).iter().sum());
@@ -122,10 +123,13 @@ impl Measured {
     }
 }
 
-/// The most floating-point operations a second that this thread does: of tiles, or of vectors.
+/// The most floating-point operations a second that this thread does: of tiles, of pairs, or of
+/// vectors.
 pub(super) fn peak_rate(isa: Isa) -> f64 {
-    if isa == Isa::Amx {
-        return single_rate(tiles);
+    match isa {
+        Isa::Amx => return single_rate(tiles),
+        Isa::Avx512Bf16 => return single_rate(pairs),
+        _ => (),
     }
     let rate = |few: bool| {
         single_rate(|| {
@@ -142,6 +146,14 @@ fn tiles() -> u64 {
     let mut flop = 0;
     #[cfg(target_arch = "x86_64")]
     peak::multiply_tiles(2_000, &mut flop);
+    flop
+}
+
+/// Floating-point operations of some rounds of pairs.
+fn pairs() -> u64 {
+    let mut flop = 0;
+    #[cfg(target_arch = "x86_64")]
+    peak::multiply_pairs(10_000, &mut flop);
     flop
 }
 

@@ -11,10 +11,10 @@ use residua_graph::{Graph, Weights};
 use residua_resnet::{Architecture, InitOptions, init_weights};
 use residua_train::{Recipe, TrainStep};
 
-pub(super) const NUM_WARM_UP: usize = 3;
+pub(crate) const NUM_WARM_UP: usize = 3;
 const LR: f32 = 0.1;
 
-pub(super) struct Step {
+pub(crate) struct Step {
     task: Task,
     input: Vec<f32>,
 }
@@ -25,7 +25,7 @@ enum Task {
 }
 
 impl Step {
-    pub(super) fn new(
+    pub(crate) fn new(
         architecture: &Architecture,
         graph: &Graph,
         options: &PlanOptions,
@@ -48,7 +48,7 @@ impl Step {
     }
 
     /// Milliseconds of each of so many steps.
-    pub(super) fn times(&mut self, num_steps: usize) -> Vec<f64> {
+    pub(crate) fn times(&mut self, num_steps: usize) -> Vec<f64> {
         (0..NUM_WARM_UP).for_each(|_| self.run());
         let time = |_| {
             let start = Instant::now();
@@ -56,6 +56,14 @@ impl Step {
             start.elapsed().as_secs_f64() * 1e3
         };
         (0..num_steps).map(time).collect()
+    }
+
+    /// What runs in a step.
+    pub(crate) fn plan(&self) -> &Plan {
+        match &self.task {
+            Task::Train { step, .. } => step.plan(),
+            Task::Infer { plan, .. } => plan,
+        }
     }
 
     fn run(&mut self) {

@@ -72,3 +72,28 @@ fn a_trained_network_tells_where_it_comes_from() {
         assert!(text.contains(part), "{part}: {text}");
     }
 }
+
+/// Its operations are those of three passes over the multiply-adds, less the input's gradient that the
+/// first convolution doesn't make.
+#[test]
+fn the_steps_of_a_plan_are_told_with_their_cost() {
+    let folder = tempfile::tempdir().unwrap();
+    let plan = "inspect resnet8-w4 --input 3x8x8 --plan --batch-size 4 --precision f32 --json";
+    let plan = run(folder.path(), plan).expect(0).json();
+    let steps = plan["steps"].as_array().unwrap();
+    let sum = |field: &str| steps.iter().map(|step| step[field].as_u64().unwrap()).sum::<u64>();
+    let summary = run(folder.path(), "inspect resnet8-w4 --input 3x8x8 --json").expect(0).json();
+    let first = 8 * 8 * 3 * 4 * 9;
+    assert_eq!(sum("operations"), 2 * 4 * (3 * summary["macs"].as_u64().unwrap() - first));
+    assert!(steps.iter().all(|step| step["bytes"].as_u64() > Some(0)));
+    let shares: f64 = steps.iter().map(|step| step["time_share"].as_f64().unwrap()).sum();
+    assert!((0.01..=1.1).contains(&(shares + plan["rest_share"].as_f64().unwrap())), "{shares}");
+    let text = |step: &serde_json::Value| step["parts"].to_string();
+    assert!(text(&steps[0]).contains("conv1\",\"moments for bn1"), "{}", text(&steps[0]));
+    assert!(text(&steps[1]).contains("bn1 + ReLU\",\"layer1.0.conv1"));
+
+    let plan = "inspect plain8-w4 --input 3x8x8 --plan=infer --batch-size 4 --precision f32";
+    let text = run(folder.path(), plan).expect(0).stdout;
+    assert!(text.contains("bn1 + ReLU → layer1.0.conv1"), "{text}");
+    assert!(!text.contains("backward") && text.contains("4, f32"), "{text}");
+}

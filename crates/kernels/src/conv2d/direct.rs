@@ -249,10 +249,6 @@ impl<M: Multiply> Conv2dKernel<M::Activation> for Direct<M> {
 
     fn unpack_grad(&self, p: &Conv2dProblem, packed_grad: &[f32], grad_weight: &mut [f32]) {
         assert_eq!(grad_weight.len(), p.weight_len());
-        let (ic, taps) = (p.ic, p.kh * p.kw);
-        self.0.unpack_grad(p, packed_grad, |row, oc, grad| {
-            let (tap, ic_i) = (row / ic, row % ic);
-            grad_weight[(oc * ic + ic_i) * taps + tap] = grad;
-        });
+        self.0.unpack_grad(p, packed_grad, grad_weight);
     }
 }

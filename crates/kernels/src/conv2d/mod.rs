@@ -5,6 +5,8 @@
 
 mod backward_weight;
 mod direct;
+#[cfg(target_arch = "x86_64")]
+mod dot;
 mod geometry;
 mod grid;
 mod multiply;
@@ -17,6 +19,8 @@ mod vector;
 
 use crate::{Conv2dProblem, Element, Isa, Source};
 use direct::Direct;
+#[cfg(target_arch = "x86_64")]
+use dot::Dot;
 use half::bf16;
 pub use sums::{GradInput, Moments, NormGradSums, Sums};
 #[cfg(target_arch = "x86_64")]
@@ -158,6 +162,8 @@ static BF16: &[&dyn Conv2dKernel<bf16>] = &[
     &Direct(Vector::<bf16>::new(Isa::Portable)),
     &Direct(Vector::<bf16>::new(Isa::Avx2)),
     &Direct(Vector::<bf16>::new(Isa::Avx512)),
+    #[cfg(target_arch = "x86_64")]
+    &Direct(Dot),
     #[cfg(target_arch = "x86_64")]
     &Direct(Tiled),
 ];

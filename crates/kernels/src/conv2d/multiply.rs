@@ -33,6 +33,15 @@ impl<F: Fn(usize) -> usize> Rows<'_, F> {
     }
 }
 
+/// Writes values at places `stride` apart, from `first` on.
+pub(super) fn write_strided(out: &mut [f32], first: usize, stride: usize, values: &[f32]) {
+    let Some(last) = values.len().checked_sub(1) else { return };
+    let out = &mut out[first..=first + last * stride];
+    for (out, value) in out.iter_mut().step_by(stride).zip(values) {
+        *out = *value;
+    }
+}
+
 /// Operands of a gradient of a weight: some samples of the padded input and of the padded output
 /// gradient, which [`Multiply::grad_slack`] elements follow.
 #[derive(Debug)]
@@ -99,11 +108,6 @@ pub(super) trait Multiply: Debug + Sync {
         memory: &mut [Self::Operand],
         packed_grad: &mut [f32],
     );
-    /// Calls `element((kh · kw + …) · ic + ic_i, oc, value)` for every element of the gradient.
-    fn unpack_grad(
-        &self,
-        p: &Conv2dProblem,
-        packed_grad: &[f32],
-        element: impl FnMut(usize, usize, f32),
-    );
+    /// Writes the gradient in the weight's layout.
+    fn unpack_grad(&self, p: &Conv2dProblem, packed_grad: &[f32], grad_weight: &mut [f32]);
 }

@@ -63,16 +63,14 @@ impl Packing {
         }
     }
 
-    /// Calls `element(row, col, value)` for everything in `packed`.
-    pub(super) fn unpack(&self, packed: &[f32], mut element: impl FnMut(usize, usize, f32)) {
+    /// Calls `columns(row, first_col, values)` for all columns of each row, a block at a time.
+    pub(super) fn unpack(&self, packed: &[f32], mut columns: impl FnMut(usize, usize, &[f32])) {
         assert_eq!(packed.len(), self.len());
         for block in self.blocks() {
             let width = block.num_vectors * self.lanes;
             let rows = packed[block.offset..][..self.num_rows * width].chunks_exact(width);
             for (row, cols) in rows.enumerate() {
-                for (i, value) in cols[..block.num_cols].iter().enumerate() {
-                    element(row, block.col + i, *value);
-                }
+                columns(row, block.col, &cols[..block.num_cols]);
             }
         }
     }
@@ -92,9 +90,11 @@ mod tests {
                 let first_of = |row: usize| row * 100;
                 packing.pack(&mut packed, &Rows { values: &values, first_of, col_stride: 1 });
                 let mut seen = vec![0; 5 * num_cols];
-                packing.unpack(&packed, |row, col, value| {
-                    assert_eq!(value, (row * 100 + col) as f32);
-                    seen[row * num_cols + col] += 1;
+                packing.unpack(&packed, |row, first_col, values| {
+                    for (col, value) in (first_col..).zip(values) {
+                        assert_eq!(*value, (row * 100 + col) as f32);
+                        seen[row * num_cols + col] += 1;
+                    }
                 });
                 assert!(seen.iter().all(|&count| count == 1), "{packing:?}");
                 assert!(packed.iter().all(|x| !x.is_nan()), "{packing:?}");

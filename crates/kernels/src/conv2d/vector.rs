@@ -3,7 +3,7 @@
 
 use super::backward_weight;
 use super::grid::Grid;
-use super::multiply::{GradOperands, Multiply, Rows, WindowWeight};
+use super::multiply::{GradOperands, Multiply, Rows, WindowWeight, write_strided};
 use super::packing::Packing;
 use super::sums::Sums;
 use super::tile::{Start, TileElement};
@@ -147,12 +147,11 @@ impl<E: VectorElement> Multiply for Vector<E> {
         backward_weight::run(self.isa, p, &self.grad_packing(p), operands, packed_grad);
     }
 
-    fn unpack_grad(
-        &self,
-        p: &Conv2dProblem,
-        packed_grad: &[f32],
-        element: impl FnMut(usize, usize, f32),
-    ) {
-        self.grad_packing(p).unpack(packed_grad, element);
+    fn unpack_grad(&self, p: &Conv2dProblem, packed_grad: &[f32], grad_weight: &mut [f32]) {
+        let (ic, taps) = (p.ic, p.kh * p.kw);
+        self.grad_packing(p).unpack(packed_grad, |row, oc, grads| {
+            let first = (oc * ic + row % ic) * taps + row / ic;
+            write_strided(grad_weight, first, ic * taps, grads);
+        });
     }
 }

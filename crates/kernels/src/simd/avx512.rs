@@ -24,7 +24,7 @@ impl<const BF16: bool> Avx512<BF16> {
     /// The machine lacks it.
     #[inline]
     pub(crate) fn detect() -> Self {
-        let isa = if BF16 { Isa::Amx } else { Isa::Avx512 };
+        let isa = if BF16 { Isa::Avx512Bf16 } else { Isa::Avx512 };
         assert!(isa.is_supported(), "this machine has no {isa}");
         Self(())
     }
@@ -143,7 +143,10 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
         if BF16 {
             // One instruction instead of seven; it takes subnormal numbers as 0.
             // SAFETY: the token, and the caller's promise.
-            unsafe { _mm256_storeu_si256(ptr.cast(), std::mem::transmute(_mm512_cvtneps_pbh(x))) };
+            unsafe {
+                let rounded = std::mem::transmute::<__m256bh, __m256i>(_mm512_cvtneps_pbh(x));
+                _mm256_storeu_si256(ptr.cast(), rounded);
+            }
             return;
         }
         // SAFETY: the token, and the caller's promise.

@@ -223,7 +223,7 @@ macro_rules! simd_fn {
                     unsafe { avx512(token, $($arg),*) }
                 }
                 #[cfg(target_arch = "x86_64")]
-                $crate::Isa::Amx => {
+                $crate::Isa::Avx512Bf16 | $crate::Isa::Amx => {
                     let token = $crate::simd::Avx512::detect();
                     // SAFETY: as above.
                     unsafe { avx512bf16(token, $($arg),*) }

@@ -8,14 +8,13 @@
 //! offsets there is a second copy that is paired the other way.
 
 use super::block::{B_TILE, STEP, TILE};
-use super::grad_block::{GradCall, grad_block, max_cols};
+pub(in crate::conv2d) use super::grad_block::GradCall;
 use super::interleave::{PAIR, interleave};
 use super::transpose::transpose;
 use crate::Conv2dProblem;
-use crate::amx::Amx;
 use crate::conv2d::geometry::{grad_output_padding, input_padding};
 use crate::conv2d::grid::split;
-use crate::conv2d::multiply::GradOperands;
+use crate::conv2d::multiply::{GradOperands, write_strided};
 use crate::padding::Padding;
 use bytemuck::Zeroable;
 use half::bf16;
@@ -23,6 +22,15 @@ use half::bf16;
 /// Elements of rows and pairs aimed at: they should mostly stay in the second-level cache, and the more
 /// there are, the less often a gradient that doesn't is read and written.
 const WORKING_LEN: usize = 1 << 19;
+
+/// The most elements of padded samples at once: half a megabyte, so that they and what is made of them
+/// stay in the second-level cache.
+const MAX_PADDED_LEN: usize = 1 << 18;
+
+/// Samples that a backward lays out at once.
+pub(in crate::conv2d) fn samples_at_once(x: &Padding, grad: &Padding) -> usize {
+    (MAX_PADDED_LEN / (x.len() + grad.len())).max(1)
+}
 
 /// Positions, phases and taps.
 #[derive(Debug)]
@@ -152,7 +160,7 @@ fn lines(len: usize) -> usize {
     len.next_multiple_of(STEP)
 }
 
-pub(super) fn memory_len(p: &Conv2dProblem, num_samples: usize) -> usize {
+pub(in crate::conv2d) fn memory_len(p: &Conv2dProblem, num_samples: usize) -> usize {
     let layout = Layout::at_most(p, num_samples);
     // A cache line more, to start at one.
     STEP + lines(layout.rows_len())
@@ -162,31 +170,40 @@ pub(super) fn memory_len(p: &Conv2dProblem, num_samples: usize) -> usize {
 }
 
 /// Tiles `[oc tile][ic tile][tap][oc][ic]`.
-pub(super) fn packed_len(p: &Conv2dProblem) -> usize {
+pub(in crate::conv2d) fn packed_len(p: &Conv2dProblem) -> usize {
     p.kh * p.kw * p.ic.div_ceil(TILE) * p.oc.div_ceil(TILE) * TILE * TILE
 }
 
-/// Calls `element(tap · ic + ic_i, oc_i, value)` for all that exist.
-pub(super) fn unpack(
-    p: &Conv2dProblem,
-    packed_grad: &[f32],
-    mut element: impl FnMut(usize, usize, f32),
-) {
+/// Writes a packed gradient in the weight's layout, `[oc][ic][tap]`.
+pub(in crate::conv2d) fn unpack(p: &Conv2dProblem, packed_grad: &[f32], grad_weight: &mut [f32]) {
     assert_eq!(packed_grad.len(), packed_len(p));
     let (ic_tiles, taps) = (p.ic.div_ceil(TILE), p.kh * p.kw);
     for (i, tile) in packed_grad.chunks_exact(TILE * TILE).enumerate() {
-        let (tap, ic_tile, oc_tile) = (i % taps, i / taps % ic_tiles, i / taps / ic_tiles);
-        for (row, values) in tile.chunks_exact(TILE).take(p.oc - oc_tile * TILE).enumerate() {
-            for (col, value) in values.iter().take(p.ic - ic_tile * TILE).enumerate() {
-                let ic_i = ic_tile * TILE + col;
-                element(tap * p.ic + ic_i, oc_tile * TILE + row, *value);
-            }
+        let (tap, first_ic) = (i % taps, i / taps % ic_tiles * TILE);
+        let first_oc = i / taps / ic_tiles * TILE;
+        let num_ic = TILE.min(p.ic - first_ic);
+        for (oc, grads) in (first_oc..p.oc).zip(tile.chunks_exact(TILE)) {
+            let first = (oc * p.ic + first_ic) * taps + tap;
+            write_strided(grad_weight, first, taps, &grads[..num_ic]);
         }
     }
 }
 
+/// What multiplies blocks of tiles: AMX, or products of pairs, which want the same operands.
+pub(in crate::conv2d) trait GradBlocks {
+    /// The most columns of tiles beside this many rows of them (1 or 2).
+    fn max_cols(num_rows: usize) -> usize;
+    /// Adds the products to `num_rows · num_cols` tiles of C.
+    ///
+    /// # Safety
+    /// `steps` tiles can be read from each `a` and `b` that the block has, and a tile written to each
+    /// `c`; `steps` is not 0.
+    unsafe fn multiply(&self, num_rows: usize, num_cols: usize, call: &GradCall);
+}
+
 /// Adds the gradient over all samples to `packed_grad`.
-pub(super) fn run(
+pub(in crate::conv2d) fn run<B: GradBlocks>(
+    blocks: &B,
     p: &Conv2dProblem,
     operands: &GradOperands<'_, bf16>,
     memory: &mut [bf16],
@@ -211,7 +228,6 @@ pub(super) fn run(
     };
     let grad_len = grad.len().min(layout.num_positions() * p.oc);
     let phase_len = phases.len() / layout.num_phases();
-    let amx = Amx::start();
     for first in (0..layout.num_positions()).step_by(layout.at_once) {
         let grad = &grad[(first * p.oc).min(grad_len)..grad_len];
         let grad = &grad[..grad.len().min(layout.at_once * p.oc)];
@@ -226,7 +242,7 @@ pub(super) fn run(
             let (even, odd) = pairs.split_at_mut(pairs_len);
             interleave(&phase[first * p.ic..], p.ic, even, odd);
         }
-        multiply(&amx, &layout, num_steps, rows, pairs, packed_grad);
+        multiply(blocks, &layout, num_steps, rows, pairs, packed_grad);
     }
 }
 
@@ -271,8 +287,8 @@ fn spread_grad<'a>(layout: &Layout<'_>, grad: &[bf16], spread: &'a mut [bf16]) -
     spread
 }
 
-fn multiply(
-    amx: &Amx,
+fn multiply<B: GradBlocks>(
+    blocks: &B,
     layout: &Layout<'_>,
     num_steps: usize,
     rows: &[bf16],
@@ -283,7 +299,7 @@ fn multiply(
     assert_eq!(packed_grad.len(), layout.oc_tiles * num_cols * TILE * TILE);
     for first_row in (0..layout.oc_tiles).step_by(2) {
         let num_rows = (layout.oc_tiles - first_row).min(2);
-        for (first_col, block_cols) in split(num_cols, max_cols(num_rows)) {
+        for (first_col, block_cols) in split(num_cols, B::max_cols(num_rows)) {
             let mut call = GradCall {
                 a: [rows.as_ptr(); 2],
                 b: [pairs.as_ptr(); 5],
@@ -303,7 +319,7 @@ fn multiply(
                 *c = packed_grad[tile..][..TILE * TILE].as_mut_ptr();
             }
             // SAFETY: all tiles lie in the slices that the pointers are taken of.
-            unsafe { grad_block(num_rows, block_cols)(amx, &call) }
+            unsafe { blocks.multiply(num_rows, block_cols, &call) }
         }
     }
 }

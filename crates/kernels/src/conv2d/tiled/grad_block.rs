@@ -5,6 +5,7 @@
 //! product and 8 cycles a tile loaded from the first-level cache; 1×5 tiles of C take 48 cycles of
 //! loads against 80 of products, 2×2 tiles 32 against 64.
 
+use super::backward_weight::GradBlocks;
 use crate::amx::Amx;
 use half::bf16;
 use std::arch::asm;
@@ -15,21 +16,21 @@ const MAX_COLS: usize = 5;
 /// Operands of one block of tiles.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
-pub(super) struct GradCall {
+pub(in crate::conv2d) struct GradCall {
     /// The first step's tile of each row of tiles: 16 rows of 32 consecutive `k`.
-    pub(super) a: [*const bf16; 2],
+    pub(in crate::conv2d) a: [*const bf16; 2],
     /// The first step's tile of each column of tiles: 16 rows of 16 pairs `[k/2][col][k%2]`.
-    pub(super) b: [*const bf16; MAX_COLS],
+    pub(in crate::conv2d) b: [*const bf16; MAX_COLS],
     /// Tiles of C, rows first.
-    pub(super) c: [*mut f32; MAX_COLS],
+    pub(in crate::conv2d) c: [*mut f32; MAX_COLS],
     /// Steps of 32 `k`; the tiles of a row or column lie one after another.
-    pub(super) steps: usize,
+    pub(in crate::conv2d) steps: usize,
 }
 
 /// # Safety
 /// `steps` tiles can be read from each `a` and `b` that the block has, and a tile written to each
 /// `c`; `steps` is not 0.
-pub(super) type GradBlockFn = unsafe fn(&Amx, &GradCall);
+type GradBlockFn = unsafe fn(&Amx, &GradCall);
 
 macro_rules! grad_block {
     ($name:ident,
@@ -98,13 +99,19 @@ a: [(4, 0) (5, 8)],
 b: [(6, 16, [(0, 4) (2, 5)]) (7, 24, [(1, 4) (3, 5)])],
 c: [(0, 56) (1, 64) (2, 72) (3, 80)] }
 
-/// The most columns of tiles beside this many rows of them (1 or 2).
-pub(super) fn max_cols(rows: usize) -> usize {
-    if rows == 1 { MAX_COLS } else { 2 }
+impl GradBlocks for Amx {
+    fn max_cols(num_rows: usize) -> usize {
+        if num_rows == 1 { MAX_COLS } else { 2 }
+    }
+
+    unsafe fn multiply(&self, num_rows: usize, num_cols: usize, call: &GradCall) {
+        // SAFETY: the caller's promise.
+        unsafe { grad_block(num_rows, num_cols)(self, call) }
+    }
 }
 
 /// The micro-kernel for this many rows and columns of tiles.
-pub(super) fn grad_block(rows: usize, cols: usize) -> GradBlockFn {
+fn grad_block(rows: usize, cols: usize) -> GradBlockFn {
     match (rows, cols) {
         (1, 1) => block_1x1,
         (1, 2) => block_1x2,

@@ -17,14 +17,14 @@ pub(super) fn interleave(line: &[bf16], num_channels: usize, even: &mut [bf16], 
     let tiles = num_channels.div_ceil(TILE);
     assert!(even.len().is_multiple_of(tiles * PAIR) && line.len().is_multiple_of(num_channels));
     assert!(odd.is_empty() || odd.len() == even.len());
-    assert!(crate::Isa::Amx.is_supported());
+    assert!(crate::Isa::Avx512.is_supported());
     let tile_len = even.len() / tiles;
     for (tile, even) in even.chunks_exact_mut(tile_len).enumerate() {
         let first = tile * TILE;
         let channels = (num_channels - first).min(TILE);
         let line =
             Line { elements: line, num_channels, first, mask: ((1u32 << channels) - 1) as u16 };
-        // SAFETY: the machine has AVX-512 wherever it has AMX.
+        // SAFETY: the machine has AVX-512.
         unsafe {
             if odd.is_empty() {
                 line.pairs(even, &mut []);
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn positions_meet_in_pairs() {
-        if !crate::Isa::Amx.is_supported() {
+        if !crate::Isa::Avx512.is_supported() {
             return;
         }
         for (channels, len) in [(1, 5), (16, 8), (19, 7), (32, 9), (48, 1), (16, 40)] {

@@ -1,6 +1,6 @@
 //! Multiplication in bf16 by AMX tiles, accumulated in f32.
 
-mod backward_weight;
+pub(super) mod backward_weight;
 mod block;
 mod epilogue;
 mod grad_block;
@@ -14,6 +14,7 @@ use super::grid::Grid;
 use super::multiply::{GradOperands, Multiply, Rows, WindowWeight};
 use super::sums::Sums;
 use super::tile::Start;
+use crate::amx::Amx;
 use crate::padding::Padding;
 use crate::{Conv2dProblem, Isa};
 use half::bf16;
@@ -39,12 +40,8 @@ pub(crate) fn multiply_tiles(rounds: usize) {
         w_step: 0,
     };
     // SAFETY: no stride moves a tile from where it starts, and there are four tiles' elements.
-    unsafe { block::block(2, 2)(&crate::amx::Amx::start(), &call, &mut block::Acc::new()) }
+    unsafe { block::block(2, 2)(&Amx::start(), &call, &mut block::Acc::new()) }
 }
-
-/// The most elements of padded samples that a backward lays out at once: half a megabyte, so that they
-/// and what is made of them stay in the second-level cache.
-const MAX_PADDED_LEN: usize = 1 << 18;
 
 /// The tile unit.
 #[derive(Debug)]
@@ -100,7 +97,7 @@ impl Multiply for Tiled {
     }
 
     fn samples_at_once(&self, _p: &Conv2dProblem, x: &Padding, grad: &Padding) -> usize {
-        (MAX_PADDED_LEN / (x.len() + grad.len())).max(1)
+        backward_weight::samples_at_once(x, grad)
     }
 
     fn grad_slack(&self, _p: &Conv2dProblem) -> usize {
@@ -122,15 +119,10 @@ impl Multiply for Tiled {
         memory: &mut [bf16],
         packed_grad: &mut [f32],
     ) {
-        backward_weight::run(p, operands, memory, packed_grad);
+        backward_weight::run(&Amx::start(), p, operands, memory, packed_grad);
     }
 
-    fn unpack_grad(
-        &self,
-        p: &Conv2dProblem,
-        packed_grad: &[f32],
-        element: impl FnMut(usize, usize, f32),
-    ) {
-        backward_weight::unpack(p, packed_grad, element);
+    fn unpack_grad(&self, p: &Conv2dProblem, packed_grad: &[f32], grad_weight: &mut [f32]) {
+        backward_weight::unpack(p, packed_grad, grad_weight);
     }
 }

@@ -17,12 +17,12 @@ pub(super) fn transpose(line: &[bf16], num_channels: usize, out: &mut [bf16]) {
     let (tiles, steps) = (num_channels.div_ceil(TILE), len.div_ceil(POSITIONS));
     assert_eq!(line.len(), len * num_channels);
     assert_eq!(out.len(), tiles * steps * TILE * POSITIONS);
-    assert!(crate::Isa::Amx.is_supported());
+    assert!(crate::Isa::Avx512.is_supported());
     for step in 0..steps {
         for tile in 0..tiles {
             let (first, channel) = (step * POSITIONS, tile * TILE);
             let out = &mut out[(tile * steps + step) * TILE * POSITIONS..][..TILE * POSITIONS];
-            // SAFETY: the machine has AVX-512 wherever it has AMX; the positions and channels that
+            // SAFETY: the machine has AVX-512; the positions and channels that
             // are read exist, and `out` is a whole tile.
             unsafe {
                 block(
@@ -99,7 +99,7 @@ mod tests {
 
     #[test]
     fn every_element_arrives() {
-        if !crate::Isa::Amx.is_supported() {
+        if !crate::Isa::Avx512.is_supported() {
             return;
         }
         for (len, channels) in [(1_usize, 1_usize), (32, 16), (33, 17), (70, 48), (5, 31), (64, 3)]

@@ -1,0 +1,145 @@
+//! Multiplication in bf16 by AVX512-BF16's products of pairs, accumulated in f32.
+//!
+//! Floor: a `vdpbf16ps` is 64 floating-point operations, twice an FMA's. Where a core starts as many of
+//! them as FMAs, these kernels can be twice as fast as those in f32. Cores like Sapphire Rapids' start one
+//! in two cycles beside two FMAs a cycle, 86 GFLOP/s against 157: there these gain only by what they
+//! don't do, which is to widen and to copy; see [`Isa::is_fast`]. `residua bench hardware` measures it.
+
+mod block;
+mod grad_block;
+mod packing;
+
+use super::grid::{Grid, split};
+use super::multiply::{GradOperands, Multiply, Rows, WindowWeight};
+use super::sums::Sums;
+use super::tile::Start;
+use super::tiled::backward_weight;
+use crate::padding::Padding;
+use crate::{Conv2dProblem, Isa};
+use block::{BlockCall, block, max_rows};
+use grad_block::Pairs;
+use half::bf16;
+use packing::PairPacking;
+
+/// Products of pairs.
+#[derive(Debug)]
+pub(super) struct Dot;
+
+impl Multiply for Dot {
+    type Activation = bf16;
+    type Operand = bf16;
+
+    fn name(&self) -> &'static str {
+        "avx512bf16_conv2d_bf16_direct"
+    }
+
+    fn isa(&self) -> Isa {
+        Isa::Avx512Bf16
+    }
+
+    fn as_operand(samples: &[bf16]) -> Option<&[bf16]> {
+        Some(samples)
+    }
+
+    const FUSES_SUMS: bool = false;
+
+    fn slack(&self, _grid: &Grid) -> usize {
+        0
+    }
+
+    fn packed_len(&self, weight: &WindowWeight) -> usize {
+        PairPacking(*weight).len()
+    }
+
+    fn pack(
+        &self,
+        weight: &WindowWeight,
+        packed: &mut [f32],
+        rows: &Rows<'_, impl Fn(usize) -> usize>,
+    ) {
+        PairPacking(*weight).pack(packed, rows);
+    }
+
+    fn run(
+        &self,
+        grid: &Grid,
+        weight: &WindowWeight,
+        start: Start,
+        x: &[bf16],
+        packed: &[f32],
+        out: &mut [bf16],
+        _sums: Sums<'_, bf16>,
+    ) {
+        run(grid, &PairPacking(*weight), start, x, packed, out);
+    }
+
+    fn samples_at_once(&self, _p: &Conv2dProblem, x: &Padding, grad: &Padding) -> usize {
+        backward_weight::samples_at_once(x, grad)
+    }
+
+    fn grad_slack(&self, _p: &Conv2dProblem) -> usize {
+        0
+    }
+
+    fn grad_weight_memory(&self, p: &Conv2dProblem, num_samples: usize) -> usize {
+        backward_weight::memory_len(p, num_samples)
+    }
+
+    fn packed_grad_len(&self, p: &Conv2dProblem) -> usize {
+        backward_weight::packed_len(p)
+    }
+
+    fn backward_weight(
+        &self,
+        p: &Conv2dProblem,
+        operands: &GradOperands<'_, bf16>,
+        memory: &mut [bf16],
+        packed_grad: &mut [f32],
+    ) {
+        backward_weight::run(&Pairs::detect(), p, operands, memory, packed_grad);
+    }
+
+    fn unpack_grad(&self, p: &Conv2dProblem, packed_grad: &[f32], grad_weight: &mut [f32]) {
+        backward_weight::unpack(p, packed_grad, grad_weight);
+    }
+}
+
+/// `out[sample, row, col, :] = start + Σ_k window(sample, row, col)[k] · w[k, :]`, rounded once.
+///
+/// Columns of the weight go outermost: what does not fit the cache is read once for all samples.
+fn run(grid: &Grid, packing: &PairPacking, start: Start, x: &[bf16], w: &[f32], out: &mut [bf16]) {
+    if grid.num_samples == 0 || grid.num_rows == 0 || grid.num_cols == 0 {
+        return;
+    }
+    let weight = packing.0;
+    grid.check(x.len(), weight.num_cols, out.len());
+    assert_eq!((grid.window_rows, grid.window_len), (weight.window_rows, weight.window_len));
+    assert_eq!(w.len(), packing.len());
+    assert!(Isa::Avx512Bf16.is_supported());
+    for columns in packing.blocks() {
+        for line in 0..grid.num_samples * grid.num_rows {
+            let (sample, row) = (line / grid.num_rows, line % grid.num_rows);
+            let x_line = grid.x_first + sample * grid.x_sample_stride + row * grid.x_row_stride;
+            let out_line =
+                grid.out_first + sample * grid.out_sample_stride + row * grid.out_row_stride;
+            for (col, len) in split(grid.num_cols, max_rows(columns.num_vectors)) {
+                let call = BlockCall {
+                    x: x[x_line + col * grid.x_col_stride..].as_ptr(),
+                    x_stride: grid.x_col_stride,
+                    window_rows: grid.window_rows,
+                    window_len: grid.window_len,
+                    window_stride: grid.window_stride,
+                    w: w[columns.offset..].as_ptr(),
+                    out: out[out_line + col * grid.out_col_stride + columns.col..].as_mut_ptr(),
+                    out_stride: grid.out_col_stride,
+                    num_cols: columns.num_cols,
+                    start,
+                };
+                // SAFETY: the machine has the instructions. `check` has shown that the last window
+                // and the last output pixel lie within their slices; all others lie before them. The
+                // packed weight has whole vectors for each pair of its rows.
+                unsafe { block(len, columns.num_vectors)(&call) }
+            }
+        }
+    }
+}
