@@ -3,12 +3,16 @@
 mod data;
 mod hardware;
 mod kernels;
-mod step;
+pub(crate) mod step;
 mod times;
 
-use anyhow::Result;
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
 use residua_engine::{Mode, PlanOptions, ThreadPool};
+use residua_train::plot::{CostCurve, cost_curves};
 use serde::Serialize;
 use times::Times;
 
@@ -44,7 +48,8 @@ impl BenchCommand {
 Examples:
   residua bench train
   residua bench train --model resnet20,resnet56 --batch-size 100
-  residua bench train --model resnet50 --batch-size 16 --steps 8 --json")]
+  residua bench train --model resnet50 --batch-size 16 --steps 8 --json
+  residua bench train --model resnet20,resnet56,resnet110 --batch-size 32,128 --plot cost.svg")]
 pub(crate) struct TrainBench {
     #[command(flatten)]
     args: StepArgs,
@@ -66,10 +71,10 @@ struct StepArgs {
     /// Names of architectures, with commas between them
     #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "resnet20")]
     model: Vec<String>,
-    /// Samples in each step
-    #[arg(long, value_name = "NUMBER", default_value = "128",
+    /// Samples in each step; each of several numbers with commas between them
+    #[arg(long, value_name = "NUMBER", value_delimiter = ',', default_value = "128",
           value_parser = clap::value_parser!(u32).range(1..))]
-    batch_size: u32,
+    batch_size: Vec<u32>,
     /// Steps to time, after three to warm up
     #[arg(long, value_name = "NUMBER", default_value = "20",
           value_parser = clap::value_parser!(u32).range(1..))]
@@ -77,6 +82,9 @@ struct StepArgs {
     /// Number format of activations; `auto` is the fastest here
     #[arg(long, value_name = "FORMAT", default_value = "auto", value_parser = PrecisionArg::parser())]
     precision: PrecisionArg,
+    /// Draw the time of a step over its multiply-adds, for each network and each batch size
+    #[arg(long, value_name = "FILE")]
+    plot: Option<PathBuf>,
     /// Print JSON, one object in each line
     #[arg(long)]
     json: bool,
@@ -124,49 +132,43 @@ struct Measured<'a> {
     tflop_per_s: f64,
     /// The most memory the process has had so far; unknown where the system doesn't tell.
     peak_bytes: Option<u64>,
+    /// Multiply-adds of a step.
+    #[serde(skip)]
+    macs: u64,
 }
 
 fn run(task: Task, args: &StepArgs) -> Result<Outcome> {
-    let batch = args.batch_size as usize;
-    let options = PlanOptions {
-        mode: task.mode(),
-        precision: args.precision.resolve()?,
-        ..PlanOptions::train(batch)?
-    };
     let pool = ThreadPool::new(args.threads.number())?;
-    let header = ["Network", ">ms a step", ">10–90 %", ">images/s", ">TFLOP/s", PEAK_HEADER];
+    let precision = args.precision.resolve()?;
+    let header =
+        ["Network", ">batch", ">ms a step", ">10–90 %", ">images/s", ">TFLOP/s", PEAK_HEADER];
     let mut rows = table::new(header);
+    let mut all = Vec::new();
     for name in &args.model {
-        let architecture = arguments::named_architecture(name, &Default::default(), None, None)?;
-        let graph = architecture.to_graph()?;
-        let mut step = step::Step::new(&architecture, &graph, &options)?;
-        let times = Times::of(pool.install(|| step.times(args.steps as usize)));
-        let flops = 2 * task.passes() * graph.total_macs() * batch as u64;
-        let measured = Measured {
-            task,
-            model: name,
-            batch,
-            precision: options.precision.to_string(),
-            isa: options.isa.to_string(),
-            threads: pool.num_threads(),
-            steps: args.steps as usize,
-            times,
-            images_per_s: times.per_s(batch as f64),
-            tflop_per_s: times.per_s(flops as f64) / 1e12,
-            peak_bytes: peak_bytes(),
-        };
-        if args.json {
-            output::json_line(&measured)?;
-        } else {
+        for batch in &args.batch_size {
+            let options = PlanOptions {
+                mode: task.mode(),
+                precision,
+                ..PlanOptions::train(*batch as usize)?
+            };
+            let measured = measure(task, name, &options, args.steps as usize, &pool)?;
+            if args.json {
+                output::json_line(&measured)?;
+            }
             rows.add_row(measured.row());
+            all.push(measured);
         }
+    }
+    if let Some(path) = &args.plot {
+        let title = format!("Time of a step in {precision}, {} threads", pool.num_threads());
+        let plot = cost_curves(&title, &curves(&all, args));
+        fs::write(path, plot).with_context(|| format!("cannot write {}", path.display()))?;
     }
     if !args.json {
         output::line(table::text(&rows))?;
         output::line(format_args!(
-            "batch {batch}, {}, {}, {} threads, medians of {} steps",
-            options.precision,
-            options.isa,
+            "{precision}, {}, {} threads, medians of {} steps",
+            PlanOptions::train(1)?.isa,
             pool.num_threads(),
             args.steps
         ))?;
@@ -174,11 +176,61 @@ fn run(task: Task, args: &StepArgs) -> Result<Outcome> {
     Ok(Outcome::Done)
 }
 
+fn measure<'a>(
+    task: Task,
+    name: &'a str,
+    options: &PlanOptions,
+    num_steps: usize,
+    pool: &ThreadPool,
+) -> Result<Measured<'a>> {
+    let batch = options.batch_size;
+    let architecture = arguments::named_architecture(name, &Default::default(), None, None)?;
+    let graph = architecture.to_graph()?;
+    let mut step = step::Step::new(&architecture, &graph, options)?;
+    let times = Times::of(pool.install(|| step.times(num_steps)));
+    let macs = task.passes() * graph.total_macs() * batch as u64;
+    Ok(Measured {
+        task,
+        model: name,
+        batch,
+        precision: options.precision.to_string(),
+        isa: options.isa.to_string(),
+        threads: pool.num_threads(),
+        steps: num_steps,
+        times,
+        images_per_s: times.per_s(batch as f64),
+        tflop_per_s: times.per_s(2.0 * macs as f64) / 1e12,
+        peak_bytes: peak_bytes(),
+        macs,
+    })
+}
+
+/// A curve over batch sizes for each network, and one over networks for each batch size, where there
+/// are several.
+fn curves(all: &[Measured<'_>], args: &StepArgs) -> Vec<CostCurve> {
+    let curve = |name: String, which: &dyn Fn(&Measured<'_>) -> bool| CostCurve {
+        name,
+        points: all.iter().filter(|one| which(one)).map(Measured::cost).collect(),
+    };
+    let networks = args.model.iter().filter(|_| args.batch_size.len() > 1);
+    let batches = args.batch_size.iter().filter(|_| args.model.len() > 1);
+    let networks = networks.map(|model| curve(model.clone(), &|one| one.model == model));
+    let batches =
+        batches.map(|batch| curve(format!("batch {batch}"), &|one| one.batch == *batch as usize));
+    networks.chain(batches).collect()
+}
+
 impl Measured<'_> {
-    fn row(&self) -> [String; 6] {
+    /// Billions of multiply-adds, and milliseconds.
+    fn cost(&self) -> (f64, f64) {
+        (self.macs as f64 / 1e9, 1e3 / self.times.per_s(1.0))
+    }
+
+    fn row(&self) -> [String; 7] {
         let [median, spread] = self.times.cells();
         [
             self.model.to_owned(),
+            self.batch.to_string(),
             median,
             spread,
             table::grouped(self.images_per_s.round() as u64),

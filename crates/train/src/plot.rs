@@ -1,5 +1,5 @@
-//! Plots as SVG: learning curves in the manner of Figure 6 of He et al. 2015, and confusion
-//! matrices.
+//! Plots as SVG: learning curves in the manner of Figure 6 of He et al. 2015, confusion matrices, and
+//! the time of steps.
 
 use std::sync::Arc;
 
@@ -67,6 +67,44 @@ pub fn error_curves(title: &str, curves: &[ErrorCurve]) -> String {
         .with_y_axis_min(0.0)
         .with_clamp_axis()
         .with_legend_position(LegendPosition::InsideTopRight)
+        .with_theme(theme())
+        .with_width(720.0)
+        .with_height(460.0);
+    kuva::render_to_svg(plots, layout)
+}
+
+/// How long steps of growing cost take.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct CostCurve {
+    /// What the legend calls it.
+    pub name: String,
+    /// Multiply-adds of a step in billions, and milliseconds.
+    pub points: Vec<(f64, f64)>,
+}
+
+/// Draws the time of steps over their multiply-adds: a colour for each curve, dashed what it would be
+/// if time grew as multiply-adds do from the curve's first point on.
+pub fn cost_curves(title: &str, curves: &[CostCurve]) -> String {
+    let mut plots: Vec<Plot> = Vec::new();
+    for (curve, color) in curves.iter().zip(COLORS.iter().cycle()) {
+        let line = |points: Vec<(f64, f64)>| LinePlot::new().with_data(points).with_color(*color);
+        let mut points = curve.points.clone();
+        points.sort_by(|a, b| a.0.total_cmp(&b.0));
+        if let (Some(&(cost, ms)), Some(&(last, _))) = (points.first(), points.last()) {
+            let proportional = vec![(cost, ms), (last, ms * last / cost)];
+            plots.push(line(proportional).with_stroke_width(1.0).with_dashed().into());
+        }
+        plots.push(line(points).with_stroke_width(2.5).with_legend(curve.name.clone()).into());
+    }
+    let layout = Layout::auto_from_plots(&plots)
+        .with_title(title)
+        .with_title_size(16)
+        .with_x_label("multiply-adds of a step (billions); dashed: time in proportion")
+        .with_y_label("time of a step (ms)")
+        .with_x_axis_min(0.0)
+        .with_y_axis_min(0.0)
+        .with_clamp_axis()
+        .with_legend_position(LegendPosition::InsideTopLeft)
         .with_theme(theme())
         .with_width(720.0)
         .with_height(460.0);

@@ -28,8 +28,28 @@ fn training_and_inference_are_measured() {
             assert!(line["tflop_per_s"].as_f64().unwrap() > 0.0);
         }
         let table = run(folder.path(), &format!("bench {task} {flags}")).expect(0);
-        assert!(table.stdout.contains("resnet8-w4") && table.stdout.contains("batch 4, f32"));
+        assert!(table.stdout.contains("resnet8-w4") && table.stdout.contains("\nf32, "));
     }
+}
+
+#[test]
+fn the_cost_of_growing_is_drawn() {
+    let folder = tempfile::tempdir().unwrap();
+    let flags = "--model plain8-w4,resnet14-w4 --batch-size 2,5 --steps 1 --precision f32";
+    let ran = run(folder.path(), &format!("bench train {flags} --plot cost.svg --json")).expect(0);
+    let batches: Vec<Value> = ran
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["batch"].clone())
+        .collect();
+    assert_eq!(batches, [2, 5, 2, 5].map(Value::from));
+    let svg = std::fs::read_to_string(folder.path().join("cost.svg")).unwrap();
+    for text in ["plain8-w4", "resnet14-w4", "batch 2", "batch 5", "multiply-adds"] {
+        assert!(svg.contains(text), "{text}");
+    }
+    let flags = "--model plain8-w4 --batch-size 1 --steps 1 --plot nowhere/cost.svg";
+    let ran = run(folder.path(), &format!("bench infer {flags}")).expect(2);
+    assert!(ran.stderr.contains("cannot write nowhere/cost.svg"), "{}", ran.stderr);
 }
 
 #[test]
