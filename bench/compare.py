@@ -3,10 +3,10 @@
 
 usage: bench/compare.py --peers FOLDER --peer-python PATH [--models resnet20,resnet56]
                         [--infer resnet20] [--precisions f32,bf16] [--rounds 5] [--threads 2]
-                        [--compile] [--note TEXT]
+                        [--compile resnet20,resnet56] [--note TEXT]
 
 FOLDER holds torch_train.py, which times a PyTorch training step (forward, loss, backward, SGD
-update; eager, or with --compile also compiled) and prints a JSON line with model, batch, precision
+update; eager, and the models after --compile also compiled) and prints a JSON line with model, batch, precision
 and ms_p50; --infer models are evaluated, by torch_infer.py beside this file. PATH is an interpreter with torch. Nothing else should run on the machine.
 
 A round runs every program once; the rounds follow each other, so that a change of the machine's
@@ -53,7 +53,7 @@ def programs(args, task, model, precision):
               "infer": [ROOT / "bench/torch_infer.py", "--steps", str(args.steps), "--batch", batch]}[task]
     torch = [args.peer_python, *script, "--models", model, "--precisions", precision, *threads]
     yield "pytorch", torch
-    if args.compile:
+    if model in args.compile.split(","):
         yield "pytorch-compile", [*torch, "--compile"]
 
 
@@ -116,7 +116,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--compile", default="")
     parser.add_argument("--note", default="")
     args = parser.parse_args()
 
@@ -133,7 +133,7 @@ def main():
         f"# {date}\n\n"
         f"- machine: {long}; Linux {platform.release()}\n"
         f"- Residua at commit {output(['git', 'describe', '--always', '--dirty'])}, {output(['rustc', '--version'])}; PyTorch {torch}\n"
-        f"- command: `bench/compare.py {flags}{' --compile' if args.compile else ''} --peers FOLDER --peer-python PATH`\n"
+        f"- command: `bench/compare.py {flags} --compile '{args.compile}' --peers FOLDER --peer-python PATH`\n"
         + (f"- {args.note}\n" if args.note else "")
         + "\nRandom data, channels-last, SGD with momentum and weight decay; `raw.jsonl` has a line for each program\n"
           "and round, `summary.md` the medians.\n")
