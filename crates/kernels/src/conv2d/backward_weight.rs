@@ -8,7 +8,7 @@ use super::tile::{Run, Start, TileCall, tiles_along_m};
 use crate::{Conv2dProblem, Isa};
 
 /// Runs of one tile call; taller pictures take several calls.
-pub(super) const MAX_RUNS: usize = 128;
+const MAX_RUNS: usize = 128;
 
 /// Adds the gradient over all samples to `packed_grad`. Where the last columns are no whole vector, the
 /// sums of those that don't exist are of the next pixel.

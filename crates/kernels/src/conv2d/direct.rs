@@ -64,7 +64,8 @@ impl<M: Multiply> Direct<M> {
     fn forward_memory(&self, p: &Conv2dProblem) -> (usize, Memory) {
         let padding = input_padding(p);
         let few = padding.samples_at_once(p.weight_len()).min(p.n.max(1));
-        let input = padding.total_len(few) + self.0.slack(&forward_grid(p, &padding));
+        let slack = self.0.slack(&forward_grid(p, &padding), &forward_weight(p));
+        let input = padding.total_len(few) + slack;
         (few, Memory { input, grad_output: 0, grad_weight: 0 })
     }
 
@@ -73,7 +74,8 @@ impl<M: Multiply> Direct<M> {
         let (x, grad) = (input_padding(p), grad_output_padding(p));
         let few = self.0.samples_at_once(p, &x, &grad).min(p.n.max(1));
         let memory = Memory {
-            input: x.total_len(few),
+            // What follows begins at a cache line.
+            input: x.total_len(few).next_multiple_of(32),
             grad_output: grad.total_len(few) + self.backward_slack(p, &grad),
             grad_weight: self.0.grad_weight_memory(p, few),
         };
@@ -82,7 +84,8 @@ impl<M: Multiply> Direct<M> {
 
     /// Elements that either product may read after the padded output gradient.
     fn backward_slack(&self, p: &Conv2dProblem, padding: &Padding) -> usize {
-        let slacks = phases(p).map(|phase| self.0.slack(&phase_grid(p, phase, padding)));
+        let slacks = phases(p)
+            .map(|phase| self.0.slack(&phase_grid(p, phase, padding), &phase_weight(p, phase)));
         slacks.max().unwrap_or(0).max(self.0.grad_slack(p))
     }
 
@@ -186,7 +189,7 @@ impl<M: Multiply> Conv2dKernel<M::Activation> for Direct<M> {
         let (padding, weight) = (input_padding(p), forward_weight(p));
         let grid = forward_grid(p, &padding);
         let (few, memory) = self.forward_memory(p);
-        let slack = self.0.slack(&grid);
+        let slack = self.0.slack(&grid, &weight);
         // Without a bias only, the first product is near the mean, as moments want it.
         let fused = M::FUSES_SUMS && bias.is_none();
         scratch::with_operands(memory.total(), |memory| {
@@ -215,6 +218,14 @@ impl<M: Multiply> Conv2dKernel<M::Activation> for Direct<M> {
             mut packed_grad,
         } = call;
         assert_eq!(grad_output.len(), p.output_len());
+        if let Some(packed_grad) = &packed_grad {
+            assert_eq!(input.len(), p.input_len());
+            assert_eq!(packed_grad.len(), self.packed_grad_len(p));
+        }
+        if let Some(call) = &grad_input {
+            assert_eq!(call.grad_input.len(), p.input_len());
+            assert_eq!(packed_backward.len(), self.packed_weight_backward_len(p));
+        }
         let p = &flattened(p);
         let (x_padding, grad_padding) = (input_padding(p), grad_output_padding(p));
         let (few, memory) = self.backward_memory(p);

@@ -14,6 +14,14 @@ pub(super) fn flattened(p: &Conv2dProblem) -> Conv2dProblem {
     }
 }
 
+/// Padded rows have a multiple of so many pixels: two of 16 channels are a cache line of bf16, so that
+/// the windows of pairs of pixels begin at one.
+fn row_multiple(p: &Conv2dProblem) -> usize {
+    let half_lines = |channels| channels % 32 == 16;
+    let walks = (p.sw, p.kw > 1) == (1, true);
+    if walks && (half_lines(p.ic) || half_lines(p.oc)) { 2 } else { 1 }
+}
+
 /// The padded input: as many rows and columns as windows reach.
 pub(super) fn input_padding(p: &Conv2dProblem) -> Padding {
     let axis = |size, before: usize, windows: usize, kernel, stride| Axis {
@@ -24,7 +32,7 @@ pub(super) fn input_padding(p: &Conv2dProblem) -> Padding {
         stride,
     };
     let rows = axis(p.ih, p.ph, p.oh(), p.kh, p.sh);
-    padding(p.ic, rows, axis(p.iw, p.pw, p.ow(), p.kw, p.sw))
+    padding(p.ic, row_multiple(p), rows, axis(p.iw, p.pw, p.ow(), p.kw, p.sw))
 }
 
 /// The padded output gradient: as far as windows of backward data reach.
@@ -36,7 +44,8 @@ pub(super) fn grad_output_padding(p: &Conv2dProblem) -> Padding {
         windows: axis.input,
         stride: axis.stride,
     };
-    padding(p.oc, axis(PhaseAxis::vertical(p)), axis(PhaseAxis::horizontal(p)))
+    let (rows, cols) = (axis(PhaseAxis::vertical(p)), axis(PhaseAxis::horizontal(p)));
+    padding(p.oc, row_multiple(p), rows, cols)
 }
 
 /// One axis of padded samples.
@@ -63,8 +72,8 @@ impl Axis {
     }
 }
 
-fn padding(c: usize, rows: Axis, cols: Axis) -> Padding {
-    let (padded_h, padded_w) = (rows.pitch(), cols.pitch());
+fn padding(c: usize, row_multiple: usize, rows: Axis, cols: Axis) -> Padding {
+    let (padded_h, padded_w) = (rows.pitch(), cols.pitch().next_multiple_of(row_multiple));
     // The last window ends with the last row that it reaches.
     let end = (rows.padded - 1) * padded_w + cols.padded;
     Padding {
@@ -75,7 +84,7 @@ fn padding(c: usize, rows: Axis, cols: Axis) -> Padding {
         padded_w,
         top: rows.before as isize,
         left: cols.before as isize,
-        tail: end - padded_h * padded_w,
+        tail: end.saturating_sub(padded_h * padded_w),
     }
 }
 
@@ -155,11 +164,15 @@ pub(super) fn phases(p: &Conv2dProblem) -> impl Iterator<Item = (Phase, Phase)> 
 }
 
 pub(super) fn forward_weight(p: &Conv2dProblem) -> WindowWeight {
-    WindowWeight { window_rows: p.kh, window_len: p.kw * p.ic, num_cols: p.oc }
+    let (window_rows, window_len, num_cols) = (p.kh, p.kw * p.ic, p.oc);
+    let next = (p.kw > 1 && p.ow().is_multiple_of(2)).then_some(p.sw * p.ic);
+    WindowWeight { window_rows, window_len, num_cols, next }
 }
 
 pub(super) fn phase_weight(p: &Conv2dProblem, (y, x): (Phase, Phase)) -> WindowWeight {
-    WindowWeight { window_rows: y.taps, window_len: x.taps * p.oc, num_cols: p.ic }
+    let (window_rows, window_len, num_cols) = (y.taps, x.taps * p.oc, p.ic);
+    let next = (p.sw == 1 && p.kw > 1 && p.iw.is_multiple_of(2)).then_some(p.oc);
+    WindowWeight { window_rows, window_len, num_cols, next }
 }
 
 /// All output pixels of one sample.

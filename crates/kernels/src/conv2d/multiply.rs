@@ -14,6 +14,9 @@ pub(super) struct WindowWeight {
     pub(super) window_rows: usize,
     pub(super) window_len: usize,
     pub(super) num_cols: usize,
+    /// Elements from a pixel's window to the next pixel's, where each row is of pairs of pixels that lie
+    /// side by side in the output.
+    pub(super) next: Option<usize>,
 }
 
 /// A weight in PyTorch's layout, seen as the rows and columns of a [`WindowWeight`].
@@ -66,7 +69,7 @@ pub(super) trait Multiply: Debug + Sync {
     /// Samples that need no padding, if they can be read where they lie.
     fn as_operand(samples: &[Self::Activation]) -> Option<&[Self::Operand]>;
     /// Elements that may be read, but don't matter, after the last padded sample.
-    fn slack(&self, grid: &Grid) -> usize;
+    fn slack(&self, grid: &Grid, weight: &WindowWeight) -> usize;
 
     /// Length of a packed weight.
     fn packed_len(&self, weight: &WindowWeight) -> usize;

@@ -2,6 +2,7 @@
 //! when they are padded, and the weight is rounded.
 
 use super::backward_weight;
+use super::geometry::forward_weight;
 use super::grid::Grid;
 use super::multiply::{GradOperands, Multiply, Rows, WindowWeight, write_strided};
 use super::packing::Packing;
@@ -25,14 +26,13 @@ impl<E: VectorElement> Vector<E> {
     }
 
     fn packing(&self, weight: &WindowWeight) -> Packing {
-        let WindowWeight { window_rows, window_len, num_cols } = *weight;
+        let WindowWeight { window_rows, window_len, num_cols, .. } = *weight;
         let lanes = E::tiles_along_k(self.isa).lanes;
         Packing { lanes, num_rows: window_rows * window_len, num_cols }
     }
 
     fn grad_packing(&self, p: &Conv2dProblem) -> Packing {
-        let (window_rows, window_len, num_cols) = (p.kh, p.kw * p.ic, p.oc);
-        self.packing(&WindowWeight { window_rows, window_len, num_cols })
+        self.packing(&forward_weight(p))
     }
 }
 
@@ -88,7 +88,7 @@ impl<E: VectorElement> Multiply for Vector<E> {
 
     const FUSES_SUMS: bool = false;
 
-    fn slack(&self, _grid: &Grid) -> usize {
+    fn slack(&self, _grid: &Grid, _weight: &WindowWeight) -> usize {
         0
     }
 

@@ -43,7 +43,7 @@ impl Multiply for Dot {
 
     const FUSES_SUMS: bool = false;
 
-    fn slack(&self, _grid: &Grid) -> usize {
+    fn slack(&self, _grid: &Grid, _weight: &WindowWeight) -> usize {
         0
     }
 

@@ -11,7 +11,7 @@ pub(super) struct PairPacking(pub(super) WindowWeight);
 
 impl PairPacking {
     fn pairs(&self) -> Packing {
-        let WindowWeight { window_rows, window_len, num_cols } = self.0;
+        let WindowWeight { window_rows, window_len, num_cols, .. } = self.0;
         Packing { lanes: 16, num_rows: window_rows * window_len.div_ceil(2), num_cols }
     }
 
@@ -52,7 +52,8 @@ mod tests {
     #[test]
     fn pairs_are_of_one_window_row() {
         for (window_rows, window_len, num_cols) in [(1, 1, 1), (3, 5, 17), (2, 4, 33), (2, 7, 48)] {
-            let packing = PairPacking(WindowWeight { window_rows, window_len, num_cols });
+            let packing =
+                PairPacking(WindowWeight { window_rows, window_len, num_cols, next: None });
             let values: Vec<f32> = (0..window_rows * window_len * 50).map(|i| i as f32).collect();
             let rows = Rows { values: &values, first_of: |row: usize| row * 50, col_stride: 1 };
             let mut packed = vec![f32::NAN; packing.len()];

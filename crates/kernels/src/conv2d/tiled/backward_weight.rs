@@ -223,7 +223,10 @@ pub(in crate::conv2d) fn run<B: GradBlocks>(
         false => split_into_phases(&layout, operands.x, &mut phases[..phases_len]),
     };
     let grad = match layout.is_spread() {
-        true => &operands.grad[layout.grad.first() * p.oc..],
+        true => {
+            let end = layout.grad.total_len(operands.num_samples);
+            &operands.grad[layout.grad.first() * p.oc..end]
+        }
         false => spread_grad(&layout, operands.grad, &mut spread[..layout.spread_len()]),
     };
     let grad_len = grad.len().min(layout.num_positions() * p.oc);

@@ -15,15 +15,30 @@ pub(super) struct Columns {
     pub(super) first: usize,
     /// At most 32.
     pub(super) len: usize,
-    /// Whether a vector is 16 columns of two pixels, rather than up to 32 of one.
-    pub(super) joined: bool,
+    pub(super) vector: Vector,
+}
+
+/// What a vector of 32 results is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Vector {
+    /// Up to 32 columns of a pixel: a row of one tile or of two.
+    Pixel,
+    /// 16 columns of two neighbouring pixels: two rows of a tile.
+    PairOfRows,
+    /// 16 columns of two neighbouring pixels that are taken as one: a row of two tiles.
+    PairOfTiles,
 }
 
 impl Columns {
+    /// Pixels in a row of tiles.
+    pub(super) fn pixels(&self) -> usize {
+        if self.vector == Vector::PairOfTiles { 2 } else { 1 }
+    }
+
     /// The columns whose results are at the even and the odd places of a vector.
     fn halves(&self) -> [[Option<usize>; 16]; 2] {
         let column = |place: usize| {
-            let column = if self.joined { place % TILE } else { place };
+            let column = if self.vector == Vector::Pixel { place } else { place % TILE };
             (column < self.len).then_some(self.first + column)
         };
         [0, 1].map(|odd| std::array::from_fn(|i| column(2 * i + odd)))

@@ -65,12 +65,12 @@ impl Multiply for Tiled {
 
     const FUSES_SUMS: bool = true;
 
-    fn slack(&self, grid: &Grid) -> usize {
-        walk::slack(grid)
+    fn slack(&self, grid: &Grid, weight: &WindowWeight) -> usize {
+        walk::slack(&TilePacking::new(weight).grid(grid))
     }
 
     fn packed_len(&self, weight: &WindowWeight) -> usize {
-        TilePacking(*weight).len() / 2
+        TilePacking::new(weight).len() / 2
     }
 
     fn pack(
@@ -79,7 +79,7 @@ impl Multiply for Tiled {
         packed: &mut [f32],
         rows: &Rows<'_, impl Fn(usize) -> usize>,
     ) {
-        TilePacking(*weight).pack(bytemuck::cast_slice_mut(packed), rows);
+        TilePacking::new(weight).pack(bytemuck::cast_slice_mut(packed), rows);
     }
 
     fn run(
@@ -92,8 +92,8 @@ impl Multiply for Tiled {
         out: &mut [bf16],
         sums: Sums<'_, bf16>,
     ) {
-        let (packing, w) = (&TilePacking(*weight), bytemuck::cast_slice(packed));
-        Walk { grid, packing, start, x, w }.run(out, sums);
+        let (packing, w) = (&TilePacking::new(weight), bytemuck::cast_slice(packed));
+        Walk { grid: &packing.grid(grid), packing, start, x, w }.run(out, sums);
     }
 
     fn samples_at_once(&self, _p: &Conv2dProblem, x: &Padding, grad: &Padding) -> usize {

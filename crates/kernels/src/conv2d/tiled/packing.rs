@@ -1,28 +1,65 @@
 //! Weights as B tiles.
 
 use super::block::{B_TILE, STEP, TILE};
+use crate::conv2d::grid::Grid;
 use crate::conv2d::multiply::{Rows, WindowWeight};
 use half::bf16;
 use std::arch::x86_64::*;
 
 /// The layout `[col block][window row][step][k/2][col][k%2]`; rows of the window are filled up with
 /// zeros to whole steps, columns to whole tiles.
+///
+/// Where there are 16 columns, two neighbouring pixels may be taken as one: their windows are one, wider
+/// window, their columns two blocks, with zeros where one of the windows doesn't reach. That halves the
+/// rows of `x` that are loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct TilePacking(pub(super) WindowWeight);
+pub(super) struct TilePacking {
+    /// As multiplied.
+    pub(super) weight: WindowWeight,
+    /// Elements by which the second pixel's window begins later, if pixels are taken in pairs.
+    pub(super) pair: Option<usize>,
+}
 
 impl TilePacking {
+    pub(super) fn new(weight: &WindowWeight) -> Self {
+        let WindowWeight { window_len, num_cols, next, .. } = *weight;
+        let free = |next: &usize| (window_len + next).div_ceil(STEP) == window_len.div_ceil(STEP);
+        match next.filter(|next| num_cols == TILE && free(next)) {
+            Some(next) => {
+                let (window_len, num_cols) = (window_len + next, 2 * num_cols);
+                let weight = WindowWeight { window_len, num_cols, ..*weight };
+                Self { weight, pair: Some(next) }
+            }
+            None => Self { weight: *weight, pair: None },
+        }
+    }
+
+    /// The grid of what is taken as one pixel.
+    pub(super) fn grid(&self, grid: &Grid) -> Grid {
+        match self.pair {
+            Some(next) => Grid {
+                num_cols: grid.num_cols / 2,
+                x_col_stride: 2 * grid.x_col_stride,
+                out_col_stride: 2 * grid.out_col_stride,
+                window_len: grid.window_len + next,
+                ..*grid
+            },
+            None => *grid,
+        }
+    }
+
     /// Steps of one window row.
     pub(super) fn steps(&self) -> usize {
-        self.0.window_len.div_ceil(STEP)
+        self.weight.window_len.div_ceil(STEP)
     }
 
     /// Elements of one column block.
     pub(super) fn block_len(&self) -> usize {
-        self.0.window_rows * self.steps() * B_TILE
+        self.weight.window_rows * self.steps() * B_TILE
     }
 
     pub(super) fn num_blocks(&self) -> usize {
-        self.0.num_cols.div_ceil(TILE)
+        self.weight.num_cols.div_ceil(TILE)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -33,10 +70,19 @@ impl TilePacking {
     pub(super) fn pack(&self, packed: &mut [bf16], from: &Rows<'_, impl Fn(usize) -> usize>) {
         assert_eq!(packed.len(), self.len());
         assert!(crate::Isa::Avx512Bf16.is_supported());
-        let WindowWeight { window_rows, window_len, num_cols } = self.0;
+        let WindowWeight { window_rows, window_len, num_cols, .. } = self.weight;
+        // A pair has the same columns twice.
+        let (window_len, num_cols) = match self.pair {
+            Some(next) => (window_len - next, num_cols / 2),
+            None => (window_len, num_cols),
+        };
         for (tile_i, tile) in packed.chunks_exact_mut(B_TILE).enumerate() {
             let (step, row) = (tile_i % self.steps(), tile_i / self.steps() % window_rows);
-            let first_col = tile_i / self.steps() / window_rows * TILE;
+            let block = tile_i / self.steps() / window_rows;
+            let (first_col, window_start) = match self.pair {
+                Some(next) => (0, block * next),
+                None => (block * TILE, 0),
+            };
             let columns = Columns {
                 values: from.values,
                 stride: from.col_stride,
@@ -45,8 +91,8 @@ impl TilePacking {
             let (pairs, _) = tile.as_chunks_mut::<{ 2 * TILE }>();
             for (k, pair) in (step * STEP..).step_by(2).zip(pairs) {
                 let first = |k: usize| {
-                    let row = row * window_len + k;
-                    (k < window_len).then(|| (from.first_of)(row) + first_col * from.col_stride)
+                    let k = k.checked_sub(window_start).filter(|k| *k < window_len)?;
+                    Some((from.first_of)(row * window_len + k) + first_col * from.col_stride)
                 };
                 // SAFETY: the machine has AVX512-BF16.
                 unsafe { columns.pair(first(k), first(k + 1), pair) }

@@ -1,7 +1,7 @@
 //! From tiles of sums to stored results: rounds them, adds what is asked for, and writes the pixels.
 
 use super::block::TILE;
-use super::epilogue::{Columns, Epilogue};
+use super::epilogue::{Columns, Epilogue, Vector};
 use super::walk::Tile;
 use crate::conv2d::grid::Grid;
 use crate::conv2d::tile::Start;
@@ -55,6 +55,15 @@ impl Store<'_> {
         written
     }
 
+    fn shape(&self) -> u8 {
+        match self.columns.vector {
+            Vector::PairOfTiles => WIDE,
+            Vector::PairOfRows => JOINED,
+            Vector::Pixel if self.columns.len > TILE => WIDE,
+            Vector::Pixel => NARROW,
+        }
+    }
+
     #[inline]
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
     fn row<P: Epilogue>(
@@ -65,24 +74,14 @@ impl Store<'_> {
         out: &mut [bf16],
         epilogue: &mut P,
     ) {
-        let Columns { len: num_cols, joined, .. } = self.columns;
-        match (num_cols > TILE, joined, self.start) {
-            (true, _, Start::Zero) => {
-                self.pixels::<P, WIDE, false>(sums, len, place, out, epilogue)
-            }
-            (true, _, Start::Output) => {
-                self.pixels::<P, WIDE, true>(sums, len, place, out, epilogue)
-            }
-            (_, true, Start::Zero) => {
-                self.pixels::<P, JOINED, false>(sums, len, place, out, epilogue)
-            }
-            (_, true, Start::Output) => {
-                self.pixels::<P, JOINED, true>(sums, len, place, out, epilogue);
-            }
-            (_, _, Start::Zero) => self.pixels::<P, NARROW, false>(sums, len, place, out, epilogue),
-            (_, _, Start::Output) => {
-                self.pixels::<P, NARROW, true>(sums, len, place, out, epilogue)
-            }
+        let row = (sums, len, place);
+        match (self.shape(), self.start) {
+            (WIDE, Start::Zero) => self.pixels::<P, WIDE, false>(row, out, epilogue),
+            (WIDE, Start::Output) => self.pixels::<P, WIDE, true>(row, out, epilogue),
+            (JOINED, Start::Zero) => self.pixels::<P, JOINED, false>(row, out, epilogue),
+            (JOINED, Start::Output) => self.pixels::<P, JOINED, true>(row, out, epilogue),
+            (_, Start::Zero) => self.pixels::<P, NARROW, false>(row, out, epilogue),
+            (_, Start::Output) => self.pixels::<P, NARROW, true>(row, out, epilogue),
         }
     }
 
@@ -91,14 +90,12 @@ impl Store<'_> {
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")]
     fn pixels<P: Epilogue, const SHAPE: u8, const ADD: bool>(
         &self,
-        sums: &[f32],
-        len: usize,
-        place: usize,
+        (sums, len, place): (&[f32], usize, usize),
         out: &mut [bf16],
         epilogue: &mut P,
     ) {
         let stride = self.grid.out_col_stride;
-        let num_cols = self.columns.len;
+        let num_cols = self.columns.pixels() * self.columns.len;
         let tiles = if SHAPE == WIDE { 2 } else { 1 };
         assert!(sums.len() >= (tiles - 1) * TILE * TILE + len * TILE);
         assert!(out.len() >= place + (len - 1) * stride + num_cols && num_cols <= tiles * TILE);

@@ -1,7 +1,7 @@
 //! Walks a grid of output pixels with blocks of tiles.
 
 use super::block::{Acc, BlockCall, STEP, TILE, block, max_row_tiles};
-use super::epilogue::{Columns, Epilogue, NoSums, TileGradSums, TileMoments};
+use super::epilogue::{Columns, Epilogue, NoSums, TileGradSums, TileMoments, Vector};
 use super::packing::TilePacking;
 use super::store::Store;
 use crate::amx::Amx;
@@ -143,7 +143,7 @@ impl Walk<'_> {
     /// Blocks of columns go outermost: a wide weight is read once for all samples.
     fn run_with<P: Epilogue>(&self, out: &mut [bf16], epilogue: &mut P) {
         let Self { grid, packing, x, w, .. } = *self;
-        let num_cols = packing.0.num_cols;
+        let num_cols = packing.weight.num_cols;
         if grid.num_samples == 0 || grid.num_rows == 0 || grid.num_cols == 0 {
             return;
         }
@@ -153,7 +153,7 @@ impl Walk<'_> {
         grid.check(x.len() - slack(grid), num_cols, out.len());
         assert_eq!(
             (grid.window_rows, grid.window_len),
-            (packing.0.window_rows, packing.0.window_len)
+            (packing.weight.window_rows, packing.weight.window_len)
         );
         assert_eq!(w.len(), packing.len());
         let amx = Amx::start();
@@ -173,9 +173,14 @@ impl Walk<'_> {
         let Self { grid, packing, start, x, w } = *self;
         let col_tiles = (packing.num_blocks() - first_block).min(2);
         let first = first_block * TILE;
-        let len = (packing.0.num_cols - first).min(2 * TILE);
-        let joined = len == TILE && grid.out_col_stride == TILE;
-        let columns = Columns { first, len, joined };
+        let len = (packing.weight.num_cols - first).min(2 * TILE);
+        let columns = match packing.pair {
+            Some(_) => Columns { first: 0, len: TILE, vector: Vector::PairOfTiles },
+            None if len == TILE && grid.out_col_stride == TILE => {
+                Columns { first, len, vector: Vector::PairOfRows }
+            }
+            None => Columns { first, len, vector: Vector::Pixel },
+        };
         let mut tiles = Tiles::new(grid);
         let store = Store { grid, start, columns, pitch: tiles.pitch };
         let mut call = BlockCall {
@@ -219,7 +224,7 @@ impl Walk<'_> {
             for (m, tile) in group[..row_tiles].iter().enumerate() {
                 let sums = &acc.0[m * col_tiles * TILE * TILE..][..col_tiles * TILE * TILE];
                 // SAFETY: `Amx` exists only where AVX-512 with bf16 does.
-                taken += unsafe { store.tile(sums, tile, out, epilogue) };
+                taken += columns.pixels() * unsafe { store.tile(sums, tile, out, epilogue) };
             }
             num_tiles += row_tiles;
             if num_tiles >= TILES_IN_F32 {
