@@ -6,11 +6,8 @@ mod kernels;
 pub(crate) mod step;
 mod times;
 
-use std::fs;
-use std::path::PathBuf;
-
-use anyhow::{Context, Result};
-use clap::{Args, Subcommand};
+use anyhow::Result;
+use clap::{Args, Subcommand, ValueEnum};
 use residua_engine::{Mode, PlanOptions, ThreadPool};
 use residua_train::plot::{CostCurve, cost_curves};
 use serde::Serialize;
@@ -18,6 +15,7 @@ use times::Times;
 
 use crate::arguments::{self, PrecisionArg, ThreadArgs};
 use crate::failure::Outcome;
+use crate::picture::Picture;
 use crate::{output, table};
 
 /// Measure how fast this machine is: kernels, networks on random data, input of training
@@ -82,9 +80,10 @@ struct StepArgs {
     /// Number format of activations; `auto` is the fastest here
     #[arg(long, value_name = "FORMAT", default_value = "auto", value_parser = PrecisionArg::parser())]
     precision: PrecisionArg,
-    /// Draw the time of a step over its multiply-adds, for each network and each batch size
+    /// Draw the time of a step over its multiply-adds, for each network and each batch size, as .svg or
+    /// .png
     #[arg(long, value_name = "FILE")]
-    plot: Option<PathBuf>,
+    plot: Option<Picture>,
     /// Print JSON, one object in each line
     #[arg(long)]
     json: bool,
@@ -92,15 +91,18 @@ struct StepArgs {
     threads: ThreadArgs,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// What a plan is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
 #[serde(rename_all = "lowercase")]
-enum Task {
+pub(crate) enum Task {
+    /// Forward and backward
     Train,
+    /// Forward with running statistics
     Infer,
 }
 
 impl Task {
-    fn mode(self) -> Mode {
+    pub(crate) fn mode(self) -> Mode {
         match self {
             Self::Train => Mode::Train,
             Self::Infer => Mode::Eval,
@@ -159,11 +161,6 @@ fn run(task: Task, args: &StepArgs) -> Result<Outcome> {
             all.push(measured);
         }
     }
-    if let Some(path) = &args.plot {
-        let title = format!("Time of a step in {precision}, {} threads", pool.num_threads());
-        let plot = cost_curves(&title, &curves(&all, args));
-        fs::write(path, plot).with_context(|| format!("cannot write {}", path.display()))?;
-    }
     if !args.json {
         output::line(table::text(&rows))?;
         output::line(format_args!(
@@ -172,6 +169,10 @@ fn run(task: Task, args: &StepArgs) -> Result<Outcome> {
             pool.num_threads(),
             args.steps
         ))?;
+    }
+    if let Some(picture) = &args.plot {
+        let title = format!("Time of a step in {precision}, {} threads", pool.num_threads());
+        picture.draw(cost_curves(&title, &curves(&all, args)))?;
     }
     Ok(Outcome::Done)
 }

@@ -7,7 +7,8 @@ use anyhow::Result;
 use clap::Args;
 use residua_data::Split;
 use residua_format::Model;
-use residua_train::{Evaluation, evaluate};
+use residua_train::plot::confusion_matrix;
+use residua_train::{EvalOptions, Evaluation, evaluate};
 use serde::Serialize;
 
 use crate::arguments::{OpenArgs, PrecisionArg, ThreadArgs, one_of};
@@ -45,6 +46,9 @@ pub(crate) struct EvalArgs {
     /// Number format of activations; `auto` is the fastest here
     #[arg(long, value_name = "FORMAT", default_value = "f32", value_parser = PrecisionArg::parser())]
     precision: PrecisionArg,
+    /// Take the mean of the outputs for an image and its mirror image
+    #[arg(long)]
+    test_time_flips: bool,
     #[command(flatten)]
     threads: ThreadArgs,
     #[command(flatten)]
@@ -67,6 +71,7 @@ struct Measured<'a> {
     trained_on_this_data: bool,
     trained_precision: &'a str,
     measured_precision: String,
+    test_time_flips: bool,
     classes: &'a [String],
     #[serde(flatten)]
     evaluation: &'a Evaluation,
@@ -84,10 +89,10 @@ pub(crate) fn run(args: &EvalArgs) -> Result<Outcome> {
              same here",
         );
     }
+    let EvalArgs { split, test_time_flips, .. } = *args;
     let (batch_size, precision) = (args.batch_size as usize, args.precision.resolve()?);
-    let evaluation = args
-        .threads
-        .install(|| evaluate(&model, &dataset, args.split, batch_size, precision))??;
+    let options = EvalOptions { batch_size, precision, test_time_flips };
+    let evaluation = args.threads.install(|| evaluate(&model, &dataset, split, &options))??;
     let trained_precision = &model.provenance.precision;
     if precision.to_string() != *trained_precision {
         output::note(format_args!(
@@ -98,7 +103,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<Outcome> {
     if let Some(picture) = &args.plot {
         let title =
             format!("{} on {}, {} set", model.architecture.name(), dataset.name(), args.split);
-        picture.confusion_matrix(&title, &model.classes, &evaluation.confusion)?;
+        picture.draw(confusion_matrix(&title, &model.classes, &evaluation.confusion))?;
     }
     if args.json {
         output::json(&Measured {
@@ -108,6 +113,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<Outcome> {
             trained_on_this_data: same,
             trained_precision,
             measured_precision: precision.to_string(),
+            test_time_flips,
             classes: &model.classes,
             evaluation: &evaluation,
         })?;

@@ -14,6 +14,7 @@ use residua_resnet::{Architecture, Block, Family, Summary, summary};
 use serde::Serialize;
 
 use crate::arguments::{self, ArchitectureArgs};
+use crate::bench::Task;
 use crate::failure::Outcome;
 use crate::{model_file, output, table};
 
@@ -41,7 +42,7 @@ pub(crate) struct InspectArgs {
     /// shares of the time of a step on random data
     #[arg(long, value_name = "MODE", num_args = 0..=1, require_equals = true,
           default_missing_value = "train")]
-    plan: Option<plan::Task>,
+    plan: Option<Task>,
     /// Print JSON
     #[arg(long)]
     json: bool,

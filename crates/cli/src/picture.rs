@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use anyhow::Result;
 use residua_format::write_whole;
-use residua_train::plot;
+use residua_train::plot::Figure;
 
 /// A file for a plot, `.svg` or `.png`.
 #[derive(Debug, Clone)]
@@ -36,21 +36,10 @@ impl FromStr for Picture {
 }
 
 impl Picture {
-    pub(crate) fn confusion_matrix(
-        &self,
-        title: &str,
-        classes: &[String],
-        confusion: &[Vec<u64>],
-    ) -> Result<()> {
+    pub(crate) fn draw(&self, figure: Figure) -> Result<()> {
         match self.format {
-            Format::Svg => {
-                let svg = plot::confusion_matrix(title, classes, confusion);
-                write(&self.path, svg.as_bytes())
-            }
-            Format::Png => {
-                let png = plot::confusion_matrix_png(title, classes, confusion)?;
-                write(&self.path, &png)
-            }
+            Format::Svg => write(&self.path, figure.svg().as_bytes()),
+            Format::Png => write(&self.path, &figure.png()?),
         }
     }
 }

@@ -170,7 +170,7 @@ fn draw(twins: &[Twin], out: &Path) -> Result<PathBuf> {
         let records = read_metrics(&twin.folder.join("metrics.jsonl"))?;
         curves.push(ErrorCurve::new(twin.name(), &records));
     }
-    let svg = error_curves("Training with and without shortcuts", &curves);
+    let svg = error_curves("Training with and without shortcuts", &curves).svg();
     let path = out.join("curves.svg");
     write_whole(&path, |file| file.write_all(svg.as_bytes()))?;
     Ok(path)

@@ -2,8 +2,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use residua_data::{Dataset, EvalLoader, Preprocessing, Split, default_workers};
-use residua_engine::{Isa, Plan, PlanOptions, Precision};
+use residua_data::{Dataset, EvalLoader, Kind, Preprocessing, Split, default_workers};
+use residua_engine::{Isa, Plan, PlanError, PlanOptions, Precision};
 use residua_format::Model;
 use residua_graph::{Graph, Weights};
 use serde::{Deserialize, Serialize};
@@ -41,25 +41,54 @@ pub struct ClassScores {
     pub support: u64,
 }
 
+/// How a split is evaluated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EvalOptions {
+    /// Samples that go through the network together; does not change the result.
+    pub batch_size: usize,
+    /// Precision of the computation.
+    pub precision: Precision,
+    /// Whether outputs are means over an image and its mirror image.
+    pub test_time_flips: bool,
+}
+
+impl EvalOptions {
+    /// In f32, each image as it is.
+    pub fn new(batch_size: usize) -> Self {
+        Self { batch_size, precision: Precision::F32, test_time_flips: false }
+    }
+}
+
+/// Refuses test-time flips of vectors.
+pub(crate) fn check_flips(test_time_flips: bool, dataset: &Dataset) -> Result<(), TrainError> {
+    match test_time_flips && dataset.kind() == Kind::Vectors {
+        true => Err(TrainError::Recipe {
+            field: "test_time_flips",
+            got: "true".to_owned(),
+            expected: "false, as vectors have no mirror image",
+        }),
+        false => Ok(()),
+    }
+}
+
 /// Evaluates a model on a split, with the model's own preprocessing. Runs on the threads of the
 /// pool it is called in.
 ///
 /// The dataset's classes must be the model's; in another order they are matched by name.
 ///
 /// # Errors
-/// Other classes, samples that the model can't take, outputs that are not finite.
+/// Other classes, samples that the model can't take, flips of vectors, outputs that are not finite.
 pub fn evaluate(
     model: &Model,
     dataset: &Arc<Dataset>,
     split: Split,
-    batch_size: usize,
-    precision: Precision,
+    options: &EvalOptions,
 ) -> Result<Evaluation, TrainError> {
+    check_flips(options.test_time_flips, dataset)?;
     let labels = match_classes(&model.classes, dataset)?;
     let graph = model.architecture.to_graph()?;
-    let workers = default_workers();
-    let options = EvalOptions { batch_size, workers, precision, ..EvalOptions::new()? };
-    let mut evaluator = Evaluator::new(&graph, &options)?;
+    let isa = Isa::best().map_err(PlanError::from)?;
+    let mut evaluator = Evaluator::new(&graph, options, isa, default_workers())?;
     let pass = Pass { dataset, split, preprocessing: &model.preprocessing, labels, stop: None };
     let tally = evaluator.run(&model.weights, &pass)?;
     Ok(tally.expect("nothing stops it").evaluation(&model.classes))
@@ -81,23 +110,6 @@ fn match_classes(classes: &[String], dataset: &Dataset) -> Result<Vec<u32>, Trai
     Err(TrainError::Classes { dataset: dataset.name().to_owned(), only_dataset, only_model })
 }
 
-/// How an [`Evaluator`] runs.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct EvalOptions {
-    pub(crate) batch_size: usize,
-    pub(crate) workers: usize,
-    pub(crate) precision: Precision,
-    pub(crate) isa: Isa,
-}
-
-impl EvalOptions {
-    /// One sample at a time, in f32 on the best instruction set there is.
-    pub(crate) fn new() -> Result<Self, TrainError> {
-        let PlanOptions { batch_size, precision, isa, .. } = PlanOptions::eval(1)?;
-        Ok(Self { batch_size, workers: 1, precision, isa })
-    }
-}
-
 /// What is to be evaluated.
 pub(crate) struct Pass<'a> {
     pub(crate) dataset: &'a Arc<Dataset>,
@@ -113,16 +125,25 @@ pub(crate) struct Pass<'a> {
 pub(crate) struct Evaluator {
     plan: Plan,
     logits: Vec<f32>,
+    /// A batch in the mirror and its outputs, if there are test-time flips.
+    mirrored: Option<(Vec<f32>, Vec<f32>)>,
     workers: usize,
 }
 
 impl Evaluator {
-    pub(crate) fn new(graph: &Graph, options: &EvalOptions) -> Result<Self, TrainError> {
-        let &EvalOptions { batch_size, workers, precision, isa } = options;
+    pub(crate) fn new(
+        graph: &Graph,
+        options: &EvalOptions,
+        isa: Isa,
+        workers: usize,
+    ) -> Result<Self, TrainError> {
+        let &EvalOptions { batch_size, precision, test_time_flips } = options;
         let options = PlanOptions { precision, isa, ..PlanOptions::eval(batch_size)? };
         let plan = Plan::new(graph, &options)?;
         let logits = vec![0.0; batch_size * plan.num_classes()];
-        Ok(Self { plan, logits, workers })
+        let input_len = batch_size * plan.input_len();
+        let mirrored = test_time_flips.then(|| (vec![0.0; input_len], logits.clone()));
+        Ok(Self { plan, logits, mirrored, workers })
     }
 
     /// Counts over a whole split; none if it was stopped.
@@ -145,6 +166,15 @@ impl Evaluator {
             expect_multiple(batch.input.len() / batch.len(), self.plan.input_len())?;
             let logits = &mut self.logits[..batch.len() * num_classes];
             self.plan.forward(&batch.input, logits);
+            if let Some((mirrored, others)) = &mut self.mirrored {
+                let mirrored = &mut mirrored[..batch.input.len()];
+                mirror(&batch.input, preprocessing.width, preprocessing.channels, mirrored);
+                let others = &mut others[..logits.len()];
+                self.plan.forward(mirrored, others);
+                for (logit, other) in logits.iter_mut().zip(others) {
+                    *logit = (*logit + *other) / 2.0;
+                }
+            }
             for (logits, &label) in logits.chunks_exact(num_classes).zip(&batch.labels) {
                 if !tally.add(logits, labels[label as usize] as usize) {
                     return Err(not_finite_output(weights));
@@ -153,6 +183,16 @@ impl Evaluator {
             loader.recycle(batch);
         }
         Ok(Some(tally))
+    }
+}
+
+/// Writes images, NHWC, with their columns in the other order.
+fn mirror(images: &[f32], width: usize, channels: usize, mirrored: &mut [f32]) {
+    let row_len = width * channels;
+    for (row, out) in images.chunks_exact(row_len).zip(mirrored.chunks_exact_mut(row_len)) {
+        for (pixel, out) in row.chunks_exact(channels).rev().zip(out.chunks_exact_mut(channels)) {
+            out.copy_from_slice(pixel);
+        }
     }
 }
 
@@ -253,8 +293,8 @@ impl Predictor {
     /// A model that the engine can't run.
     pub fn new(model: &Model, batch_size: usize) -> Result<Self, TrainError> {
         let graph = model.architecture.to_graph()?;
-        let options = EvalOptions { batch_size, ..EvalOptions::new()? };
-        let mut evaluator = Evaluator::new(&graph, &options)?;
+        let isa = Isa::best().map_err(PlanError::from)?;
+        let mut evaluator = Evaluator::new(&graph, &EvalOptions::new(batch_size), isa, 1)?;
         evaluator.plan.load(&model.weights);
         Ok(Self { evaluator })
     }

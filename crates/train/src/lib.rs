@@ -22,7 +22,7 @@ mod train_step;
 mod trainer;
 
 pub use error::{CheckpointError, TrainError};
-pub use evaluation::{ClassScores, Evaluation, Predictor, evaluate, predict};
+pub use evaluation::{ClassScores, EvalOptions, Evaluation, Predictor, evaluate, predict};
 pub use metrics::{MetricsRecord, read_metrics};
 pub use observer::{Event, Observer, Started, StepReport, Warning};
 pub use recipe::{Length, Recipe};

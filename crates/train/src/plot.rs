@@ -1,6 +1,7 @@
-//! Plots as SVG: learning curves in the manner of Figure 6 of He et al. 2015, confusion matrices, and
-//! the time of steps.
+//! Plots, as SVG or PNG: learning curves in the manner of Figure 6 of He et al. 2015, confusion
+//! matrices, and the time of steps.
 
+use std::fmt;
 use std::sync::Arc;
 
 use kuva::plot::{ColorMap, Heatmap, LegendPosition, LinePlot};
@@ -10,6 +11,33 @@ use kuva::render::plots::Plot;
 use kuva::render::theme::Theme;
 
 use crate::{MetricsRecord, TrainError};
+
+/// A plot that is to be drawn.
+pub struct Figure {
+    plots: Vec<Plot>,
+    layout: Layout,
+}
+
+impl fmt::Debug for Figure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Figure").field("plots", &self.plots.len()).finish_non_exhaustive()
+    }
+}
+
+impl Figure {
+    /// The text of an SVG.
+    pub fn svg(self) -> String {
+        kuva::render_to_svg(self.plots, self.layout)
+    }
+
+    /// The bytes of a PNG, with two pixels for each unit of the SVG.
+    ///
+    /// # Errors
+    /// A picture that can't be encoded.
+    pub fn png(self) -> Result<Vec<u8>, TrainError> {
+        kuva::render_to_raster(self.plots, self.layout, 2.0).map_err(TrainError::Picture)
+    }
+}
 
 /// The error of one network over the steps of its training.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -34,12 +62,13 @@ impl ErrorCurve {
     }
 }
 
-/// Okabe and Ito's colours, which stay apart for colour-blind readers; black and yellow left out.
-const COLORS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00"];
+/// Okabe and Ito's colours, which stay apart for colour-blind readers; yellow left out, black last.
+const COLORS: [&str; 7] =
+    ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000"];
 
 /// Draws the curves in one plot: a colour for each network, the training error thin and dashed,
 /// the dev error bold. Points that are not finite are left out.
-pub fn error_curves(title: &str, curves: &[ErrorCurve]) -> String {
+pub fn error_curves(title: &str, curves: &[ErrorCurve]) -> Figure {
     let steps = curves.iter().flat_map(|curve| curve.train.iter().chain(&curve.dev));
     let last_step = steps.map(|&(step, _)| step).max().unwrap_or(0);
     let (x_label, unit) = match last_step >= 10_000 {
@@ -70,7 +99,7 @@ pub fn error_curves(title: &str, curves: &[ErrorCurve]) -> String {
         .with_theme(theme())
         .with_width(720.0)
         .with_height(460.0);
-    kuva::render_to_svg(plots, layout)
+    Figure { plots, layout }
 }
 
 /// How long steps of growing cost take.
@@ -84,7 +113,7 @@ pub struct CostCurve {
 
 /// Draws the time of steps over their multiply-adds: a colour for each curve, dashed what it would be
 /// if time grew as multiply-adds do from the curve's first point on.
-pub fn cost_curves(title: &str, curves: &[CostCurve]) -> String {
+pub fn cost_curves(title: &str, curves: &[CostCurve]) -> Figure {
     let mut plots: Vec<Plot> = Vec::new();
     for (curve, color) in curves.iter().zip(COLORS.iter().cycle()) {
         let line = |points: Vec<(f64, f64)>| LinePlot::new().with_data(points).with_color(*color);
@@ -108,34 +137,12 @@ pub fn cost_curves(title: &str, curves: &[CostCurve]) -> String {
         .with_theme(theme())
         .with_width(720.0)
         .with_height(460.0);
-    kuva::render_to_svg(plots, layout)
+    Figure { plots, layout }
 }
 
 /// Draws a confusion matrix, `confusion[true][predicted]` in samples: the shade is the share of
 /// the row, so that classes of different sizes compare; up to 20 classes the counts are written in.
-pub fn confusion_matrix(title: &str, classes: &[String], confusion: &[Vec<u64>]) -> String {
-    let (plots, layout) = confusion_figure(title, classes, confusion);
-    kuva::render_to_svg(plots, layout)
-}
-
-/// [`confusion_matrix`] as the bytes of a PNG, with two pixels for each unit of the SVG.
-///
-/// # Errors
-/// A picture that can't be encoded.
-pub fn confusion_matrix_png(
-    title: &str,
-    classes: &[String],
-    confusion: &[Vec<u64>],
-) -> Result<Vec<u8>, TrainError> {
-    let (plots, layout) = confusion_figure(title, classes, confusion);
-    kuva::render_to_raster(plots, layout, 2.0).map_err(TrainError::Picture)
-}
-
-fn confusion_figure(
-    title: &str,
-    classes: &[String],
-    confusion: &[Vec<u64>],
-) -> (Vec<Plot>, Layout) {
+pub fn confusion_matrix(title: &str, classes: &[String], confusion: &[Vec<u64>]) -> Figure {
     // The library counts rows from the bottom; the first class belongs at the top.
     let rows: Vec<Vec<(u64, f64)>> = confusion.iter().rev().map(|row| with_shares(row)).collect();
     let shares = rows.iter().map(|row| row.iter().map(|&(_, share)| share));
@@ -156,7 +163,7 @@ fn confusion_figure(
     if classes.len() <= 20 {
         layout.annotations = cell_counts(&rows);
     }
-    (plots, layout)
+    Figure { plots, layout }
 }
 
 /// From near white to a blue light enough for black figures: the library has one colour of text.

@@ -7,6 +7,7 @@ use residua_format::write_whole;
 use residua_resnet::{Architecture, Init, InitOptions};
 use serde::{Deserialize, Serialize};
 
+use crate::evaluation::check_flips;
 use crate::{Schedule, TrainError};
 
 /// Everything that decides the result of a run, down to the last bit on the same instruction set.
@@ -69,6 +70,9 @@ pub struct Recipe {
     /// Steps between checkpoints; every epoch if not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint_every: Option<u64>,
+    /// Whether evaluations take the mean of the outputs for an image and its mirror image.
+    #[serde(default)]
+    pub test_time_flips: bool,
     /// How the learning rate changes.
     pub schedule: Schedule,
     /// How long the run is.
@@ -160,6 +164,7 @@ impl Recipe {
             zero_init_residual: false,
             eval_every: None,
             checkpoint_every: None,
+            test_time_flips: false,
             schedule: Schedule::OneCycle,
             length: Length::Epochs(epochs),
             augment: dataset.default_augment(),
@@ -297,6 +302,7 @@ impl Recipe {
             let expected = format!("at least {batch_size}, one batch");
             return mismatch("number of training samples", got.to_string(), expected);
         }
+        check_flips(self.test_time_flips, dataset)?;
         Ok(dataset.expect_augment(self.augment)?)
     }
 

@@ -230,15 +230,11 @@ impl<'a> Session<'a> {
     ) -> Result<Option<Tally>, TrainError> {
         let evaluator = match &mut self.evaluator {
             Some(evaluator) => evaluator,
-            none => none.insert(Evaluator::new(
-                &self.graph,
-                &EvalOptions {
-                    batch_size: self.recipe.batch_size,
-                    workers: self.workers,
-                    precision: self.recipe.precision,
-                    isa: self.isa,
-                },
-            )?),
+            none => {
+                let Recipe { batch_size, precision, test_time_flips, .. } = self.recipe;
+                let options = EvalOptions { batch_size, precision, test_time_flips };
+                none.insert(Evaluator::new(&self.graph, &options, self.isa, self.workers)?)
+            }
         };
         let labels = (0..self.recipe.architecture.classes() as u32).collect();
         let preprocessing = self.dataset.preprocessing();
@@ -350,7 +346,8 @@ impl<'a> Session<'a> {
     fn draw_curves(&self) -> Result<(), TrainError> {
         let name = self.recipe.architecture.name();
         let title = format!("{name} on {}", self.dataset.name());
-        let svg = error_curves(&title, &[ErrorCurve::new(name, self.metrics.records())]);
+        let curve = ErrorCurve::new(name, self.metrics.records());
+        let svg = error_curves(&title, &[curve]).svg();
         Ok(write_whole(self.folder.file("curves.svg"), |file| file.write_all(svg.as_bytes()))?)
     }
 

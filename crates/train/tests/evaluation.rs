@@ -5,9 +5,8 @@ mod small_run;
 use std::sync::Arc;
 
 use residua_data::{Dataset, EvalLoader, Split};
-use residua_engine::Precision;
 use residua_format::Model;
-use residua_train::{Predictor, evaluate, predict};
+use residua_train::{EvalOptions, Predictor, evaluate, predict};
 use small_run::{Task, message, model, train};
 
 fn trained(task: Task) -> (Model, Arc<Dataset>) {
@@ -42,7 +41,8 @@ fn an_evaluation_is_what_counting_gives() {
     let n = labels.len() as f64;
     // Any batch size, whole or cut, gives the same.
     for batch_size in [1, 3, 64, 500] {
-        let found = evaluate(&model, &dataset, Split::Train, batch_size, Precision::F32).unwrap();
+        let found =
+            evaluate(&model, &dataset, Split::Train, &EvalOptions::new(batch_size)).unwrap();
         assert_eq!(found.num_samples, 100);
         assert_eq!(found.confusion, confusion);
         assert_eq!(found.top1_error, top1 as f64 / n * 100.0);
@@ -66,7 +66,10 @@ fn an_evaluation_is_what_counting_gives() {
 #[test]
 fn five_classes_or_fewer_have_no_top5_error() {
     let (model, dataset) = trained(Task::Spirals);
-    assert_eq!(evaluate(&model, &dataset, Split::Dev, 8, Precision::F32).unwrap().top5_error, None);
+    assert_eq!(
+        evaluate(&model, &dataset, Split::Dev, &EvalOptions::new(8)).unwrap().top5_error,
+        None
+    );
 }
 
 /// The same network with its outputs in another order.
@@ -91,10 +94,10 @@ fn reordered(model: &Model, order: [usize; 3], with_weights: bool) -> Model {
 fn classes_in_another_order_are_matched_by_name() {
     let (model, dataset) = trained(Task::Spirals);
     let order = [2, 0, 1];
-    let original = evaluate(&model, &dataset, Split::Test, 16, Precision::F32).unwrap();
+    let original = evaluate(&model, &dataset, Split::Test, &EvalOptions::new(16)).unwrap();
     assert!(original.top1_error < 60.0, "it has learnt: {original:?}");
     let found =
-        evaluate(&reordered(&model, order, true), &dataset, Split::Test, 16, Precision::F32)
+        evaluate(&reordered(&model, order, true), &dataset, Split::Test, &EvalOptions::new(16))
             .unwrap();
     assert_eq!(found.top1_error, original.top1_error);
     for (i, &i_was) in order.iter().enumerate() {
@@ -105,7 +108,7 @@ fn classes_in_another_order_are_matched_by_name() {
     }
     // Names that were swapped alone are taken at their word.
     let swapped =
-        evaluate(&reordered(&model, order, false), &dataset, Split::Test, 16, Precision::F32)
+        evaluate(&reordered(&model, order, false), &dataset, Split::Test, &EvalOptions::new(16))
             .unwrap();
     assert!(swapped.top1_error > original.top1_error);
 }
@@ -114,11 +117,13 @@ fn classes_in_another_order_are_matched_by_name() {
 fn other_classes_are_refused() {
     let (mut model, dataset) = trained(Task::Spirals);
     model.classes[1] = "wing".into();
-    let text = message(&evaluate(&model, &dataset, Split::Test, 16, Precision::F32).unwrap_err());
+    let text =
+        message(&evaluate(&model, &dataset, Split::Test, &EvalOptions::new(16)).unwrap_err());
     assert!(text.contains("(only in the dataset: arm1; only in the model: wing)"), "{text}");
 
     let (model, _) = trained(Task::Shapes);
-    let text = message(&evaluate(&model, &dataset, Split::Test, 16, Precision::F32).unwrap_err());
+    let text =
+        message(&evaluate(&model, &dataset, Split::Test, &EvalOptions::new(16)).unwrap_err());
     assert!(text.contains("arm0, arm1, arm2; only in the model: ") && text.contains(" more)"));
 }
 
@@ -127,7 +132,8 @@ fn outputs_that_are_not_finite_are_refused() {
     let (mut model, dataset) = trained(Task::Spirals);
     model.weights.params[0] = f32::NAN;
     model.weights.buffers[0] = f32::INFINITY;
-    let text = message(&evaluate(&model, &dataset, Split::Test, 16, Precision::F32).unwrap_err());
+    let text =
+        message(&evaluate(&model, &dataset, Split::Test, &EvalOptions::new(16)).unwrap_err());
     assert_eq!(text, "the model's outputs are not finite; 2 of its weights are not");
     predict(&model, &[0.0, 1.0]).unwrap_err();
 }
@@ -152,7 +158,42 @@ fn a_split_without_samples_is_refused() {
     let open = Default::default();
     let dataset = residua_data::open("synthetic:spirals?train=50&dev=9&test=0", &open).unwrap();
     let text = message(
-        &evaluate(&model, &Arc::new(dataset), Split::Test, 16, Precision::F32).unwrap_err(),
+        &evaluate(&model, &Arc::new(dataset), Split::Test, &EvalOptions::new(16)).unwrap_err(),
     );
     assert!(text.contains("the test split is empty"), "{text}");
+}
+
+/// The mean of the outputs for an image and its mirror image, which the model sees as they are.
+#[test]
+fn flips_take_the_mean_of_both_sides() {
+    let (model, dataset) = trained(Task::Shapes);
+    let (input, labels) = samples(&dataset, Split::Train);
+    let flipped: Vec<f32> = input
+        .chunks_exact(32 * 3)
+        .flat_map(|row| row.chunks_exact(3).rev().flatten().copied())
+        .collect();
+    let logits = |input: &[f32]| -> Vec<f64> {
+        let probabilities = predict(&model, input).unwrap();
+        // Logits up to a constant for each image, which the mean keeps.
+        probabilities.iter().map(|&p| f64::from(p).ln()).collect()
+    };
+    let means: Vec<f64> =
+        logits(&input).iter().zip(logits(&flipped)).map(|(a, b)| (a + b) / 2.0).collect();
+    let mut confusion = vec![vec![0; 10]; 10];
+    let mut loss = 0.0;
+    for (row, &label) in means.chunks(10).zip(&labels) {
+        let best = (0..10).max_by(|&i, &j| row[i].total_cmp(&row[j])).unwrap();
+        confusion[label as usize][best] += 1;
+        loss += row.iter().map(|x| x.exp()).sum::<f64>().ln() - row[label as usize];
+    }
+    let options = EvalOptions { test_time_flips: true, ..EvalOptions::new(7) };
+    let found = evaluate(&model, &dataset, Split::Train, &options).unwrap();
+    assert_eq!(found.confusion, confusion);
+    assert!((found.mean_loss - loss / labels.len() as f64).abs() < 1e-4);
+    let unflipped = evaluate(&model, &dataset, Split::Train, &EvalOptions::new(7)).unwrap();
+    assert!((found.mean_loss - unflipped.mean_loss).abs() > 1e-3, "flips change nothing");
+
+    let (model, dataset) = trained(Task::Spirals);
+    let text = message(&evaluate(&model, &dataset, Split::Test, &options).unwrap_err());
+    assert!(text.contains("vectors have no mirror image"), "{text}");
 }

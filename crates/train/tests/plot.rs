@@ -23,7 +23,7 @@ fn show(name: &str, svg: &str) {
 #[test]
 fn curves_of_several_networks_share_a_plot() {
     let curves = [curve("plain-20", 160, 9.0), curve("resnet-20 <a & b>", 160, 3.0)];
-    let svg = error_curves("plain-20 and resnet-20", &curves);
+    let svg = error_curves("plain-20 and resnet-20", &curves).svg();
     show("curves.svg", &svg);
     assert!(svg.starts_with("<svg"), "{}", &svg[..40]);
     for text in ["plain-20 train", "plain-20 dev", "resnet-20 &lt;a &amp; b&gt; dev"] {
@@ -38,7 +38,7 @@ fn a_run_without_points_or_with_one_still_draws() {
     let one = ErrorCurve { name: "one".into(), train: vec![(1, 90.0)], dev: vec![(1, 91.0)] };
     let nan = ErrorCurve { name: "nan".into(), train: vec![(1, f64::NAN)], dev: vec![] };
     for curves in [vec![], vec![ErrorCurve::default()], vec![one], vec![nan]] {
-        let svg = error_curves("short", &curves);
+        let svg = error_curves("short", &curves).svg();
         assert!(svg.contains("</svg>") && !svg.contains("NaN"), "{curves:?}");
     }
 }
@@ -58,7 +58,8 @@ fn position(svg: &str, text: &str) -> (f64, f64) {
 fn a_confusion_matrix_has_true_classes_as_rows_from_the_top() {
     let classes: Vec<String> = ["airplane", "bird", "cat"].map(String::from).into();
     let confusion = [vec![871, 30, 31], vec![40, 542, 43], vec![5, 54, 155]];
-    let svg = confusion_matrix("confusion, test", &classes, &confusion.map(Vec::from));
+    let figure = confusion_matrix("confusion, test", &classes, &confusion.map(Vec::from));
+    let svg = figure.svg();
     show("confusion.svg", &svg);
     for class in &classes {
         assert_eq!(svg.matches(&format!(">{class}<")).count(), 2, "{class}: a row and a column");

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use residua_data::Split;
 use residua_engine::Precision;
 use residua_train::{
-    Event, Observer, Outcome, Recipe, RunOptions, Trainer, evaluate, read_metrics,
+    EvalOptions, Event, Observer, Outcome, Recipe, RunOptions, Trainer, evaluate, read_metrics,
 };
 use small_run::{
     Task, interrupt, message, model, model_bytes, resume, train, train_watched, two_threads,
@@ -59,7 +59,7 @@ fn a_run_leaves_its_record() {
             (Split::Test, summary.test),
         ] {
             let found = found.expect("all splits have samples");
-            let evaluation = evaluate(&model, &dataset, split, 7, Precision::F32).unwrap();
+            let evaluation = evaluate(&model, &dataset, split, &EvalOptions::new(7)).unwrap();
             assert_eq!(evaluation.num_samples, found.num_samples);
             assert_eq!(evaluation.top1_error, found.top1_error);
             assert!((evaluation.mean_loss - found.mean_loss).abs() < 1e-9);

@@ -3,27 +3,18 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use clap::{Args, ValueEnum};
-use residua_engine::{Mode, PlanOptions, StepReport, ThreadPool};
+use clap::Args;
+use residua_engine::{PlanOptions, StepReport, ThreadPool};
 use residua_resnet::Architecture;
 use serde::Serialize;
 
 use crate::arguments::{PrecisionArg, ThreadArgs};
-use crate::bench::step::Step;
+use crate::bench::Task;
+use crate::bench::step::{NUM_WARM_UP, Step};
 use crate::{output, table};
 
 /// Steps over which times are taken.
 const NUM_TIMED: usize = 10;
-
-/// What a plan is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Task {
-    /// Forward and backward
-    Train,
-    /// Forward with running statistics
-    Infer,
-}
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "With --plan")]
@@ -75,9 +66,8 @@ pub(super) fn show(
     json: bool,
 ) -> Result<()> {
     let batch = args.batch_size as usize;
-    let mode = if task == Task::Train { Mode::Train } else { Mode::Eval };
     let precision = args.precision.resolve()?;
-    let options = PlanOptions { mode, precision, ..PlanOptions::train(batch)? };
+    let options = PlanOptions { mode: task.mode(), precision, ..PlanOptions::train(batch)? };
     let pool = ThreadPool::new(args.threads.number())?;
     let graph = architecture.to_graph()?;
     let mut step = Step::new(architecture, &graph, &options)?;
@@ -85,7 +75,7 @@ pub(super) fn show(
     let before = step.plan().report();
     let times = pool.install(|| step.times(NUM_TIMED));
     // Steps to warm up are among those that the report counts.
-    let num_run = NUM_TIMED + crate::bench::step::NUM_WARM_UP;
+    let num_run = NUM_TIMED + NUM_WARM_UP;
     let mean_ms = times.iter().sum::<f64>() / NUM_TIMED as f64;
     let available = mean_ms * pool.num_threads() as f64;
     let rows = step.plan().report().into_iter().zip(before).map(|(after, before)| {

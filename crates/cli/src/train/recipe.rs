@@ -92,6 +92,9 @@ pub(crate) struct RecipeArgs {
     /// Largest norm of the gradients; longer ones are scaled down to it [default: no limit]
     #[arg(long, value_name = "NORM", help_heading = "Optimisation")]
     clip_grad_norm: Option<f64>,
+    /// Evaluate with the mean of the outputs for an image and its mirror image
+    #[arg(long, help_heading = "Optimisation")]
+    test_time_flips: bool,
     /// Decides the initial weights, the order of the samples and their augmentation [default: 0]
     #[arg(long, value_name = "NUMBER", help_heading = "Optimisation")]
     seed: Option<u64>,
@@ -164,6 +167,7 @@ impl RecipeArgs {
             zero_init_residual: self.zero_init_residual || recipe.zero_init_residual,
             eval_every: self.eval_every.or(recipe.eval_every),
             checkpoint_every: self.checkpoint_every.or(recipe.checkpoint_every),
+            test_time_flips: self.test_time_flips || recipe.test_time_flips,
             schedule: self.schedule(recipe.schedule)?,
             length: self.steps.map(Length::Steps).or(epochs).unwrap_or(recipe.length),
             augment: self.input.augment.unwrap_or(recipe.augment),
