@@ -41,29 +41,30 @@ impl<E> Conv<E> {
     /// to `grads`, which starts at the parameter `first`.
     pub(crate) fn write_grads<'a>(
         &mut self,
-        partials: impl Iterator<Item = &'a ConvGrad>,
+        partials: impl Iterator<Item = &'a ConvGrad> + Clone,
         first: usize,
         grads: &mut [f32],
     ) {
-        self.packed_grad.fill(0.0);
-        let bias = self.bias.as_ref().map(|bias| bias.start - first..bias.end - first);
-        if let Some(bias) = &bias {
-            grads[bias.clone()].fill(0.0);
-        }
-        for partial in partials {
-            add(&mut self.packed_grad, &partial.packed);
-            if let Some(bias) = &bias {
-                add(&mut grads[bias.clone()], &partial.bias);
-            }
+        add_up(&mut self.packed_grad, partials.clone().map(|partial| &*partial.packed));
+        if let Some(bias) = &self.bias {
+            let bias = &mut grads[bias.start - first..bias.end - first];
+            add_up(bias, partials.map(|partial| &*partial.bias));
         }
         let weight = self.weight.start - first..self.weight.end - first;
         self.kernel.unpack_grad(&self.problem, &self.packed_grad, &mut grads[weight]);
     }
 }
 
-fn add(sum: &mut [f32], other: &[f32]) {
-    for (sum, other) in sum.iter_mut().zip(other) {
-        *sum += other;
+/// Writes the sum of vectors of the same length, a part that stays in the first-level cache at a time.
+fn add_up<'a>(sum: &mut [f32], vectors: impl Iterator<Item = &'a [f32]> + Clone) {
+    const PART: usize = 1 << 12;
+    for (i, sum) in sum.chunks_mut(PART).enumerate() {
+        sum.fill(0.0);
+        for vector in vectors.clone() {
+            for (sum, other) in sum.iter_mut().zip(&vector[i * PART..]) {
+                *sum += other;
+            }
+        }
     }
 }
 

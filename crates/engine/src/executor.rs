@@ -15,7 +15,8 @@ use residua_kernels::conv2d::ConvElement;
 use residua_kernels::{Aligned, convert, scratch};
 use std::sync::Mutex;
 
-/// The most groups a batch is cut into.
+/// The most groups a batch is cut into. There is always a power of two of them, so that the usual
+/// numbers of threads get as much work each.
 const MAX_GROUPS: usize = 16;
 /// The fewest, where the batch has so many samples: they bound the threads that can work.
 const MIN_GROUPS: usize = 4;
@@ -31,7 +32,6 @@ pub(crate) struct Executor<E: 'static> {
     output: Slot,
     shared: Shared<E>,
     groups: Vec<Group<E>>,
-    group_len: usize,
     forward_phases: Vec<Phase>,
     backward_phases: Vec<Phase>,
     grad_output: Option<crate::step::GradSlot>,
@@ -69,7 +69,8 @@ impl<E: ConvElement> Executor<E> {
         let forward_phases = phases(steps, 0, &conv_lens, size_of::<E>());
         let num_params = graph.num_parameters();
         let groups_for_grads = GROUP_GRADS_BYTES / (4 * num_params).max(1);
-        let num_groups = groups_for_grads.clamp(MIN_GROUPS, MAX_GROUPS).min(options.batch_size);
+        let num_groups = groups_for_grads.clamp(MIN_GROUPS, MAX_GROUPS);
+        let num_groups = (1 << num_groups.ilog2()).min(options.batch_size);
         let group_len = options.batch_size.div_ceil(num_groups);
         let (memory, grad_output, backward_phases) = match backward {
             Some(Backward { steps, mut grad_output }) => {
@@ -100,16 +101,13 @@ impl<E: ConvElement> Executor<E> {
         });
         let scratch_len = scratch_len.max().unwrap_or(0);
         let shared = Shared { isa: options.isa, convs, norms, pools, local: Vec::new() };
-        let groups = (0..options.batch_size.div_ceil(group_len))
-            .map(|_| Group::new(&shared, &sizes))
-            .collect();
+        let groups = (0..num_groups).map(|_| Group::new(&shared, &sizes)).collect();
         Self {
             options,
             input,
             output,
             shared,
             groups,
-            group_len,
             forward_phases,
             backward_phases,
             grad_output,
@@ -180,13 +178,13 @@ impl<E: ConvElement> Run for Executor<E> {
         assert_eq!(input.len(), n * self.input.len);
         assert_eq!(logits.len(), n * self.output.len);
         self.reserve_scratch();
-        let Self { shared, groups, forward_phases, input: x, output: y, group_len, .. } = self;
+        let Self { shared, groups, forward_phases, input: x, output: y, .. } = self;
         let [phase] = &forward_phases[..] else { unreachable!("evaluation reduces nothing") };
-        let group_samples = |len: usize| len * *group_len;
+        let num_groups = groups.len();
         groups
             .par_iter_mut()
-            .zip(input.par_chunks(group_samples(x.len)))
-            .zip(logits.par_chunks_mut(group_samples(y.len)))
+            .zip(cut(input, x.len, num_groups))
+            .zip(cut_mut(logits, y.len, num_groups))
             .with_max_len(1)
             .for_each(|((group, input), logits)| {
                 let chunks = input.chunks(phase.samples_at_once * x.len);
@@ -207,10 +205,10 @@ impl<E: ConvElement> Run for Executor<E> {
         assert_eq!(logits.len(), n * self.output.len);
         assert_eq!(weights.params.len(), self.num_params, "parameters are another graph's");
         self.reserve_scratch();
-        let Self { shared, groups, forward_phases, input: x, output: y, group_len, .. } = self;
-        let params = &weights.params;
+        let Self { shared, groups, forward_phases, input: x, output: y, .. } = self;
+        let (params, num_groups) = (&weights.params, groups.len());
         shared.convs.par_iter_mut().with_max_len(1).for_each(|conv| conv.pack(params));
-        let inputs = input.par_chunks(*group_len * x.len);
+        let inputs = cut(input, x.len, num_groups);
         groups.par_iter_mut().zip(inputs).with_max_len(1).for_each(|(group, input)| {
             group.num_samples = input.len() / x.len;
             let which = group.all();
@@ -226,17 +224,17 @@ impl<E: ConvElement> Run for Executor<E> {
                 }
             }
         }
-        for (group, logits) in groups.iter().zip(logits.chunks_mut(*group_len * y.len)) {
+        groups.par_iter().zip(cut_mut(logits, y.len, num_groups)).for_each(|(group, logits)| {
             convert(group.activation(*y, &group.all()), logits);
-        }
+        });
     }
 
     fn backward(&mut self, weights: &Weights, grad_logits: &[f32], grads: &mut [f32]) {
-        let Self { shared, groups, backward_phases, output: y, group_len, grad_output, .. } = self;
+        let Self { shared, groups, backward_phases, output: y, grad_output, .. } = self;
         let grad_output = grad_output.expect("an evaluation plan has no backward");
         assert_eq!(grad_logits.len(), self.options.batch_size * y.len);
         assert_eq!((grads.len(), weights.params.len()), (self.num_params, self.num_params));
-        let grad_logits = grad_logits.par_chunks(*group_len * y.len);
+        let grad_logits = cut(grad_logits, y.len, groups.len());
         groups.par_iter_mut().zip(grad_logits).with_max_len(1).for_each(|(group, grad_logits)| {
             let which = group.all();
             group.write_grad(grad_output, &which, |_, grad| convert(grad_logits, grad));
@@ -253,6 +251,37 @@ impl<E: ConvElement> Run for Executor<E> {
         }
         write_conv_grads(&mut shared.convs, 0, groups, 0, grads);
     }
+}
+
+/// The samples of each group, `len` elements each: all groups have as many, the first perhaps one more.
+fn cut(
+    samples: &[f32],
+    len: usize,
+    num_groups: usize,
+) -> impl IndexedParallelIterator<Item = &[f32]> {
+    let [longer, shorter, middle] = group_lens(samples.len(), len, num_groups);
+    let (first, rest) = samples.split_at(middle);
+    first.par_chunks(longer).chain(rest.par_chunks(shorter))
+}
+
+/// As [`cut`].
+fn cut_mut(
+    samples: &mut [f32],
+    len: usize,
+    num_groups: usize,
+) -> impl IndexedParallelIterator<Item = &mut [f32]> {
+    let [longer, shorter, middle] = group_lens(samples.len(), len, num_groups);
+    let (first, rest) = samples.split_at_mut(middle);
+    first.par_chunks_mut(longer).chain(rest.par_chunks_mut(shorter))
+}
+
+/// Elements of a longer and a shorter group, and of all longer ones.
+fn group_lens(all: usize, len: usize, num_groups: usize) -> [usize; 3] {
+    let n = all / len;
+    let longer = (n / num_groups + 1) * len;
+    // Without samples there is no shorter group.
+    let shorter = (n / num_groups).max(1) * len;
+    [longer, shorter, n % num_groups * longer]
 }
 
 fn run<E: ConvElement>(groups: &mut [Group<E>], shared: &Shared<E>, phase: &Phase) {

@@ -4,7 +4,9 @@ use crate::buffer::{samples, samples_mut};
 use crate::conv::{Conv, ConvGrad};
 use crate::norm::{Norm, NormPartial};
 use crate::step::{GradInput, GradOutput, GradSlot, GradSums, Input, Mask, Phase, Slot, Step};
-use residua_kernels::conv2d::{Backward, ConvElement, Forward, Moments, NormGradSums, Sums};
+use residua_kernels::conv2d::{
+    Backward, ConvElement, Forward, GradWeight, Moments, NormGradSums, Sums,
+};
 use residua_kernels::{
     Aligned, Isa, MaxPoolProblem, NormGrad, Normalised, Source, add, batch_norm, conv2d,
     global_avg_pool, max_pool, relu, zero_pad,
@@ -345,9 +347,9 @@ impl<E: ConvElement> Group<E> {
         which: &Range<usize>,
     ) {
         let mut made = take(&mut self.conv_grads[conv]);
-        if which.start == 0 {
-            // Here rather than for all weights at once, while they are in the cache.
-            made.packed.fill(0.0);
+        // The first samples' gradient replaces that of the batch before.
+        let accumulate = which.start > 0;
+        if !accumulate {
             made.bias.fill(0.0);
         }
         let Conv { problem, kernel, packed_backward, .. } = &shared.convs[conv];
@@ -379,7 +381,7 @@ impl<E: ConvElement> Group<E> {
                     accumulate,
                     sums,
                 }),
-                packed_grad: Some(&mut made.packed),
+                grad_weight: Some(GradWeight { packed_grad: &mut made.packed, accumulate }),
             };
             kernel.run_backward(&problem.with_n(which.len()), call);
         };

@@ -10,7 +10,7 @@ use crate::{Conv2dProblem, Isa};
 /// Runs of one tile call; taller pictures take several calls.
 const MAX_RUNS: usize = 128;
 
-/// Adds the gradient over all samples to `packed_grad`. Where the last columns are no whole vector, the
+/// The gradient over all samples, into `packed_grad`. Where the last columns are no whole vector, the
 /// sums of those that don't exist are of the next pixel.
 pub(super) fn run(
     isa: Isa,
@@ -21,20 +21,22 @@ pub(super) fn run(
 ) {
     let num_rows = operands.num_samples * p.oh();
     for rows in split(num_rows, MAX_RUNS) {
-        add_rows(isa, p, packing, rows, operands, packed_grad);
+        let start = if rows.0 == 0 { operands.start } else { Start::Output };
+        add_rows(isa, p, packing, rows, operands, start, packed_grad);
     }
 }
 
-/// Adds the gradient over `num_rows` rows of output pixels, counted through all samples.
+/// The gradient over `num_rows` rows of output pixels, counted through all samples.
 fn add_rows(
     isa: Isa,
     p: &Conv2dProblem,
     packing: &Packing,
     (first_row, num_rows): (usize, usize),
     operands: &GradOperands<'_, f32>,
+    start: Start,
     packed_grad: &mut [f32],
 ) {
-    let GradOperands { num_samples, x, x_padding, grad, grad_padding } = operands;
+    let GradOperands { num_samples, x, x_padding, grad, grad_padding, .. } = operands;
     let (x_row, grad_row) = (x_padding.padded_w * p.ic, grad_padding.padded_w * p.oc);
     let grad_first = grad_padding.first() * p.oc;
     let mut runs = [Run { x: 0, w: 0, len: p.ow() }; MAX_RUNS];
@@ -64,7 +66,7 @@ fn add_rows(
                     out: packed_grad[out..].as_mut_ptr(),
                     out_stride: width,
                     num_cols: width,
-                    start: Start::Output,
+                    start,
                 };
                 // SAFETY: a window of a sample's last output pixel ends with the padded samples, of
                 // which there are enough as asserted above, and this tile's rows `m..m + len` lie in

@@ -9,14 +9,14 @@
 //! its products.
 
 use super::geometry::{
-    flattened, forward_grid, forward_weight, grad_output_padding, input_padding, phase_grid,
-    phase_weight, phases,
+    forward_grid, forward_weight, grad_output_padding, input_padding, longest_part, parts,
+    phase_grid, phase_weight, phases,
 };
 use super::grid::Grid;
 use super::multiply::{GradOperands, Multiply, Rows};
 use super::sums::Sums;
 use super::tile::Start;
-use super::{Backward, Conv2dKernel, Forward, GradInput};
+use super::{Backward, Conv2dKernel, Forward, GradInput, GradWeight};
 use crate::padding::Padding;
 use crate::{Conv2dProblem, Isa, Source, convert, scratch};
 
@@ -89,6 +89,71 @@ impl<M: Multiply> Direct<M> {
         slacks.max().unwrap_or(0).max(self.0.grad_slack(p))
     }
 
+    /// A part of a forward, which is added to the output or not.
+    fn forward_part(&self, p: &Conv2dProblem, start: Start, call: Forward<'_, M::Activation>) {
+        let Forward { mut input, packed, output, mut sums, .. } = call;
+        let (padding, weight) = (input_padding(p), forward_weight(p));
+        let grid = forward_grid(p, &padding);
+        let (few, memory) = self.forward_memory(p);
+        let slack = self.0.slack(&grid, &weight);
+        // Without a bias only, the first product is near the mean, as moments want it.
+        let fused = M::FUSES_SUMS && start == Start::Zero;
+        scratch::with_operands(memory.total(), |memory| {
+            let mut first = 0;
+            for output in output.chunks_mut(few * grid.out_sample_stride) {
+                let samples = input.take_front(few * padding.sample_len());
+                let num_samples = samples.len() / padding.sample_len();
+                let x = self.lay_out(&padding, slack, samples, memory);
+                let part = sums.part(first..first + output.len());
+                first += output.len();
+                let grid = Grid { num_samples, ..grid };
+                let (on_the_way, after) =
+                    if fused { (part, Sums::None) } else { (Sums::None, part) };
+                self.0.run(&grid, &weight, start, x, packed, output, on_the_way);
+                after.add(self.isa(), output);
+            }
+        });
+    }
+
+    /// A part of a backward. `grad_weight` starts from what is said there, then from itself.
+    fn backward_part(
+        &self,
+        p: &Conv2dProblem,
+        mut input: Source<'_, M::Activation>,
+        mut grad_output: Source<'_, M::Activation>,
+        packed_backward: &[f32],
+        mut grad_input: Option<GradInput<'_, M::Activation>>,
+        grad_weight: &mut Option<(&mut [f32], Start)>,
+    ) {
+        let (x_padding, grad_padding) = (input_padding(p), grad_output_padding(p));
+        let (few, memory) = self.backward_memory(p);
+        let slack = self.backward_slack(p, &grad_padding);
+        scratch::with_operands(memory.total(), |all| {
+            let (x_memory, rest) = all.split_at_mut(memory.input);
+            let (grad_memory, rest) = rest.split_at_mut(memory.grad_output);
+            let (mut first, input_len) = (0, p.ih * p.iw * p.ic);
+            while !grad_output.is_empty() {
+                let samples = grad_output.take_front(few * grad_padding.sample_len());
+                let num_samples = samples.len() / grad_padding.sample_len();
+                let grad = self.lay_out(&grad_padding, slack, samples, grad_memory);
+                if let Some((packed_grad, start)) = grad_weight {
+                    let samples = input.take_front(few * x_padding.sample_len());
+                    let x = self.lay_out(&x_padding, 0, samples, x_memory);
+                    let start = std::mem::replace(start, Start::Output);
+                    let operands =
+                        GradOperands { num_samples, x, x_padding, grad, grad_padding, start };
+                    self.0.backward_weight(p, &operands, rest, packed_grad);
+                }
+                let samples = first..first + num_samples * input_len;
+                first = samples.end;
+                if let Some(call) = &mut grad_input {
+                    let part = call.part(samples);
+                    self.grad_input(p, &grad_padding, grad, packed_backward, part);
+                }
+            }
+        });
+    }
+
     /// The gradient of the input of some samples.
     fn grad_input(
         &self,
@@ -133,7 +198,7 @@ impl<M: Multiply> Conv2dKernel<M::Activation> for Direct<M> {
     }
 
     fn scratch_len(&self, p: &Conv2dProblem) -> usize {
-        let p = &flattened(p);
+        let p = &longest_part(p);
         let (forward, backward) = (self.forward_memory(p).1, self.backward_memory(p).1);
         scratch::len_of::<M::Operand>(forward.total().max(backward.total()))
     }
@@ -185,40 +250,24 @@ impl<M: Multiply> Conv2dKernel<M::Activation> for Direct<M> {
             }
             None => Start::Zero,
         };
-        let p = &flattened(p);
-        let (padding, weight) = (input_padding(p), forward_weight(p));
-        let grid = forward_grid(p, &padding);
-        let (few, memory) = self.forward_memory(p);
-        let slack = self.0.slack(&grid, &weight);
-        // Without a bias only, the first product is near the mean, as moments want it.
-        let fused = M::FUSES_SUMS && bias.is_none();
-        scratch::with_operands(memory.total(), |memory| {
-            let mut first = 0;
-            for output in output.chunks_mut(few * grid.out_sample_stride) {
-                let samples = input.take_front(few * padding.sample_len());
-                let num_samples = samples.len() / padding.sample_len();
-                let x = self.lay_out(&padding, slack, samples, memory);
-                let part = sums.part(first..first + output.len());
-                first += output.len();
-                let grid = Grid { num_samples, ..grid };
-                let (on_the_way, after) =
-                    if fused { (part, Sums::None) } else { (Sums::None, part) };
-                self.0.run(&grid, &weight, start, x, packed, output, on_the_way);
-                after.add(self.isa(), output);
-            }
-        });
+        let mut first = 0;
+        for p in parts(p) {
+            let made = first..first + p.output_len();
+            first = made.end;
+            let (input, sums) = (input.take_front(p.input_len()), sums.part(made.clone()));
+            self.forward_part(
+                &p,
+                start,
+                Forward { input, packed, bias: None, output: &mut output[made], sums },
+            );
+        }
     }
 
     fn run_backward(&self, p: &Conv2dProblem, call: Backward<'_, M::Activation>) {
-        let Backward {
-            mut input,
-            mut grad_output,
-            packed_backward,
-            mut grad_input,
-            mut packed_grad,
-        } = call;
+        let Backward { mut input, mut grad_output, packed_backward, mut grad_input, grad_weight } =
+            call;
         assert_eq!(grad_output.len(), p.output_len());
-        if let Some(packed_grad) = &packed_grad {
+        if let Some(GradWeight { packed_grad, .. }) = &grad_weight {
             assert_eq!(input.len(), p.input_len());
             assert_eq!(packed_grad.len(), self.packed_grad_len(p));
         }
@@ -226,32 +275,28 @@ impl<M: Multiply> Conv2dKernel<M::Activation> for Direct<M> {
             assert_eq!(call.grad_input.len(), p.input_len());
             assert_eq!(packed_backward.len(), self.packed_weight_backward_len(p));
         }
-        let p = &flattened(p);
-        let (x_padding, grad_padding) = (input_padding(p), grad_output_padding(p));
-        let (few, memory) = self.backward_memory(p);
-        let slack = self.backward_slack(p, &grad_padding);
-        scratch::with_operands(memory.total(), |all| {
-            let (x_memory, rest) = all.split_at_mut(memory.input);
-            let (grad_memory, rest) = rest.split_at_mut(memory.grad_output);
-            let (mut first, input_len) = (0, p.ih * p.iw * p.ic);
-            while !grad_output.is_empty() {
-                let samples = grad_output.take_front(few * grad_padding.sample_len());
-                let num_samples = samples.len() / grad_padding.sample_len();
-                let grad = self.lay_out(&grad_padding, slack, samples, grad_memory);
-                if let Some(packed_grad) = &mut packed_grad {
-                    let samples = input.take_front(few * x_padding.sample_len());
-                    let x = self.lay_out(&x_padding, 0, samples, x_memory);
-                    let operands = GradOperands { num_samples, x, x_padding, grad, grad_padding };
-                    self.0.backward_weight(p, &operands, rest, packed_grad);
-                }
-                let samples = first..first + num_samples * input_len;
-                first = samples.end;
-                if let Some(call) = &mut grad_input {
-                    let part = call.part(samples);
-                    self.grad_input(p, &grad_padding, grad, packed_backward, part);
-                }
-            }
+        let mut grad_weight = grad_weight.map(|GradWeight { packed_grad, accumulate }| {
+            (packed_grad, if accumulate { Start::Output } else { Start::Zero })
         });
+        if let (0, Some((packed_grad, Start::Zero))) = (p.n, &mut grad_weight) {
+            packed_grad.fill(0.0);
+        }
+        let mut first = 0;
+        for p in parts(p) {
+            let made = first..first + p.input_len();
+            first = made.end;
+            let (input, grad_output) =
+                (input.take_front(p.input_len()), grad_output.take_front(p.output_len()));
+            let grad_input = grad_input.as_mut().map(|call| call.part(made));
+            self.backward_part(
+                &p,
+                input,
+                grad_output,
+                packed_backward,
+                grad_input,
+                &mut grad_weight,
+            );
+        }
     }
 
     fn packed_grad_len(&self, p: &Conv2dProblem) -> usize {

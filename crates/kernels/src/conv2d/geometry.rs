@@ -1,14 +1,40 @@
 //! Which windows of what padded samples the passes of a direct convolution multiply.
 
-use super::grid::Grid;
+use super::grid::{Grid, split};
 use super::multiply::WindowWeight;
 use crate::Conv2dProblem;
 use crate::padding::Padding;
 
-/// A 1×1 convolution without stride or padding doesn't know where rows and samples end.
-pub(super) fn flattened(p: &Conv2dProblem) -> Conv2dProblem {
-    if p.n > 0 && (p.kh, p.kw, p.sh, p.sw, p.ph, p.pw) == (1, 1, 1, 1, 0, 0) {
-        Conv2dProblem { n: 1, ih: 1, iw: p.n * p.ih * p.iw, ..*p }
+/// Elements of the input or the output of a 1×1 convolution that are taken at once, whichever has more: a
+/// quarter of a megabyte in bf16, so that both stay in the second-level cache.
+const PART_LEN: usize = 1 << 17;
+
+/// Whether rows and samples don't matter: a 1×1 convolution without stride or padding.
+fn is_pointwise(p: &Conv2dProblem) -> bool {
+    p.n > 0 && (p.kh, p.kw, p.sh, p.sw, p.ph, p.pw) == (1, 1, 1, 1, 0, 0)
+}
+
+/// Pixels of a pointwise convolution that are taken at once: more, if the weight is larger than they are.
+fn pixels_at_once(p: &Conv2dProblem) -> usize {
+    (PART_LEN.max(p.weight_len()) / p.ic.max(p.oc)).next_multiple_of(64)
+}
+
+/// What is done one after another: some pixels at a time where rows and samples don't matter, else all.
+pub(super) fn parts(p: &Conv2dProblem) -> impl Iterator<Item = Conv2dProblem> {
+    let p = *p;
+    let pointwise = is_pointwise(&p);
+    let num_pixels = if pointwise { p.n * p.ih * p.iw } else { 1 };
+    let at_once = if pointwise { pixels_at_once(&p) } else { 1 };
+    split(num_pixels, at_once).map(move |(_, len)| {
+        if pointwise { Conv2dProblem { n: 1, ih: 1, iw: len, ..p } } else { p }
+    })
+}
+
+/// The largest of the [`parts`] of this many samples or fewer.
+pub(super) fn longest_part(p: &Conv2dProblem) -> Conv2dProblem {
+    if is_pointwise(p) {
+        let num_pixels = p.n * p.ih * p.iw;
+        Conv2dProblem { n: 1, ih: 1, iw: num_pixels.min(pixels_at_once(p)), ..*p }
     } else {
         *p
     }

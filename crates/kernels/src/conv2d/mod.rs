@@ -55,8 +55,17 @@ pub struct Backward<'a, E> {
     pub packed_backward: &'a [f32],
     /// `[n, ih, iw, ic]`, if it is wanted.
     pub grad_input: Option<GradInput<'a, E>>,
-    /// Added to, if it is wanted.
-    pub packed_grad: Option<&'a mut [f32]>,
+    /// The gradient of the weight, if it is wanted.
+    pub grad_weight: Option<GradWeight<'a>>,
+}
+
+/// The gradient of a convolution's weight, packed as the kernel has it.
+#[derive(Debug)]
+pub struct GradWeight<'a> {
+    /// Where it goes.
+    pub packed_grad: &'a mut [f32],
+    /// Whether it is added to what is there.
+    pub accumulate: bool,
 }
 
 /// One implementation of the three passes of a convolution.
@@ -121,7 +130,7 @@ pub trait Conv2dKernel<E>: Sync + std::fmt::Debug {
                 grad_output: Source::Stored(grad_output),
                 packed_backward,
                 grad_input: Some(grad_input),
-                packed_grad: None,
+                grad_weight: None,
             },
         );
     }
@@ -141,7 +150,7 @@ pub trait Conv2dKernel<E>: Sync + std::fmt::Debug {
                 grad_output: Source::Stored(grad_output),
                 packed_backward: &[],
                 grad_input: None,
-                packed_grad: Some(packed_grad),
+                grad_weight: Some(GradWeight { packed_grad, accumulate: true }),
             },
         );
     }

@@ -54,6 +54,8 @@ pub(super) struct GradOperands<'a, T> {
     pub(super) x_padding: Padding,
     pub(super) grad: &'a [T],
     pub(super) grad_padding: Padding,
+    /// Whether the product is added to the gradient that is there.
+    pub(super) start: Start,
 }
 
 /// A way to multiply. Packed forms are its own; their lengths are in f32.
@@ -103,7 +105,7 @@ pub(super) trait Multiply: Debug + Sync {
     fn grad_weight_memory(&self, p: &Conv2dProblem, num_samples: usize) -> usize;
     /// Length of a packed gradient of the weight.
     fn packed_grad_len(&self, p: &Conv2dProblem) -> usize;
-    /// Adds the gradient over all samples of `operands` to `packed_grad`.
+    /// The gradient over all samples of `operands`, of which there are some, into `packed_grad`.
     fn backward_weight(
         &self,
         p: &Conv2dProblem,

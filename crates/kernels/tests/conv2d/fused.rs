@@ -3,7 +3,7 @@
 
 use residua_kernels::batch_norm::{Mask, backward_apply, normalise};
 use residua_kernels::conv2d::{
-    Backward, Conv2dKernel, Forward, GradInput, Moments, NormGradSums, Sums, kernels,
+    Backward, Conv2dKernel, Forward, GradInput, GradWeight, Moments, NormGradSums, Sums, kernels,
 };
 use residua_kernels::{Conv2dProblem, Element, Isa, NormGrad, Normalised, Source, bf16, convert};
 use residua_testkit::{EPS32, Generator};
@@ -183,7 +183,8 @@ fn check_backward<E: Format>(kernel: &dyn Conv2dKernel<E>, p: &Conv2dProblem) {
         }
         let mut grad_input = accumulated.clone();
         let (mut sum, mut centred) = (vec![3.0; p.ic], vec![3.0; p.ic]);
-        let mut packed_grad = vec![0.0; kernel.packed_grad_len(p)];
+        // Overwritten, where nothing is said of adding.
+        let mut packed_grad = vec![f32::NAN; kernel.packed_grad_len(p)];
         let sums = NormGradSums {
             mask,
             input: &input,
@@ -204,7 +205,7 @@ fn check_backward<E: Format>(kernel: &dyn Conv2dKernel<E>, p: &Conv2dProblem) {
                     accumulate,
                     sums: Sums::NormGrad(sums),
                 }),
-                packed_grad: Some(&mut packed_grad),
+                grad_weight: Some(GradWeight { packed_grad: &mut packed_grad, accumulate: false }),
             },
         );
         assert!(same_bits(&grad_input, &want), "{what}");

@@ -1,10 +1,11 @@
-//! The micro-kernel of gradients of weights: one 16×16 tile of `C += Σ_k A[:, k] · B[k, :]` in 16
+//! The micro-kernel of gradients of weights: one 16×16 tile of `C (+)= Σ_k A[:, k] · B[k, :]` in 16
 //! registers, from the tiles that AMX multiplies.
 //!
 //! For two `k` at once it loads a row of B, 16 pairs, and of each row of A its pair into all lanes, which
 //! is an operand of the product. Floor: 16 products, see [`super`], and 17 loads.
 
 use crate::Isa;
+use crate::conv2d::tile::Start;
 use crate::conv2d::tiled::backward_weight::{GradBlocks, GradCall};
 use half::bf16;
 use std::arch::x86_64::*;
@@ -36,7 +37,7 @@ impl GradBlocks for Pairs {
         for (i, c) in call.c[..num_rows * num_cols].iter().enumerate() {
             let (a, b) = (call.a[i / num_cols], call.b[i % num_cols]);
             // SAFETY: the token proves the instructions; the caller promises the rest.
-            unsafe { multiply(a, b, *c, call.steps) }
+            unsafe { multiply(a, b, *c, call.steps, call.start) }
         }
     }
 }
@@ -44,10 +45,15 @@ impl GradBlocks for Pairs {
 /// # Safety
 /// The machine has AVX512-BF16. `steps` tiles can be read from `a` and `b`, and a tile written to `c`.
 #[target_feature(enable = "avx512f,avx512bf16")]
-unsafe fn multiply(a: *const bf16, b: *const bf16, c: *mut f32, steps: usize) {
+unsafe fn multiply(a: *const bf16, b: *const bf16, c: *mut f32, steps: usize, start: Start) {
     // SAFETY: all addresses are within the tiles that the caller promises; any bits are pairs.
     unsafe {
-        let mut sums: [__m512; TILE] = std::array::from_fn(|m| _mm512_loadu_ps(c.add(m * TILE)));
+        let mut sums = [_mm512_setzero_ps(); TILE];
+        if start == Start::Output {
+            for (m, sum) in sums.iter_mut().enumerate() {
+                *sum = _mm512_loadu_ps(c.add(m * TILE));
+            }
+        }
         for step in 0..steps {
             for pair in 0..TILE {
                 let at = step * TILE * ROW;

@@ -73,8 +73,8 @@ impl Multiply for Dot {
         run(grid, &PairPacking(*weight), start, x, packed, out);
     }
 
-    fn samples_at_once(&self, _p: &Conv2dProblem, x: &Padding, grad: &Padding) -> usize {
-        backward_weight::samples_at_once(x, grad)
+    fn samples_at_once(&self, p: &Conv2dProblem, x: &Padding, grad: &Padding) -> usize {
+        backward_weight::samples_at_once(p, x, grad)
     }
 
     fn grad_slack(&self, _p: &Conv2dProblem) -> usize {

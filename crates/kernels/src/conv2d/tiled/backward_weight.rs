@@ -15,6 +15,7 @@ use crate::Conv2dProblem;
 use crate::conv2d::geometry::{grad_output_padding, input_padding};
 use crate::conv2d::grid::split;
 use crate::conv2d::multiply::{GradOperands, write_strided};
+use crate::conv2d::tile::Start;
 use crate::padding::Padding;
 use bytemuck::Zeroable;
 use half::bf16;
@@ -27,9 +28,10 @@ const WORKING_LEN: usize = 1 << 19;
 /// stay in the second-level cache.
 const MAX_PADDED_LEN: usize = 1 << 18;
 
-/// Samples that a backward lays out at once.
-pub(in crate::conv2d) fn samples_at_once(x: &Padding, grad: &Padding) -> usize {
-    (MAX_PADDED_LEN / (x.len() + grad.len())).max(1)
+/// Samples that a backward lays out at once: more, where a gradient that is larger than they are would be
+/// read and written for them.
+pub(in crate::conv2d) fn samples_at_once(p: &Conv2dProblem, x: &Padding, grad: &Padding) -> usize {
+    (MAX_PADDED_LEN.max(p.weight_len()) / (x.len() + grad.len())).max(1)
 }
 
 /// Positions, phases and taps.
@@ -74,7 +76,8 @@ impl<'a> Layout<'a> {
         let last_offset = (p.kh - 1) / p.sh * pitch + (p.kw - 1) / p.sw;
         let copies = if last_offset == 0 { 1 } else { 2 };
         let phases = p.sh.min(p.kh) * p.sw.min(p.kw);
-        let most = WORKING_LEN / (TILE * (phases * copies * ic_tiles + oc_tiles));
+        let most =
+            WORKING_LEN.max(p.weight_len()) / (TILE * (phases * copies * ic_tiles + oc_tiles));
         let all = num_samples * num_rows * pitch;
         let at_once = all.min(most).next_multiple_of(STEP).max(STEP);
         let layout = Self {
@@ -193,7 +196,7 @@ pub(in crate::conv2d) fn unpack(p: &Conv2dProblem, packed_grad: &[f32], grad_wei
 pub(in crate::conv2d) trait GradBlocks {
     /// The most columns of tiles beside this many rows of them (1 or 2).
     fn max_cols(num_rows: usize) -> usize;
-    /// Adds the products to `num_rows · num_cols` tiles of C.
+    /// Writes the products to `num_rows · num_cols` tiles of C, or adds them.
     ///
     /// # Safety
     /// `steps` tiles can be read from each `a` and `b` that the block has, and a tile written to each
@@ -201,7 +204,7 @@ pub(in crate::conv2d) trait GradBlocks {
     unsafe fn multiply(&self, num_rows: usize, num_cols: usize, call: &GradCall);
 }
 
-/// Adds the gradient over all samples to `packed_grad`.
+/// The gradient over all samples, into `packed_grad`.
 pub(in crate::conv2d) fn run<B: GradBlocks>(
     blocks: &B,
     p: &Conv2dProblem,
@@ -245,7 +248,8 @@ pub(in crate::conv2d) fn run<B: GradBlocks>(
             let (even, odd) = pairs.split_at_mut(pairs_len);
             interleave(&phase[first * p.ic..], p.ic, even, odd);
         }
-        multiply(blocks, &layout, num_steps, rows, pairs, packed_grad);
+        let start = if first == 0 { operands.start } else { Start::Output };
+        multiply(blocks, &layout, (num_steps, start), rows, pairs, packed_grad);
     }
 }
 
@@ -293,7 +297,7 @@ fn spread_grad<'a>(layout: &Layout<'_>, grad: &[bf16], spread: &'a mut [bf16]) -
 fn multiply<B: GradBlocks>(
     blocks: &B,
     layout: &Layout<'_>,
-    num_steps: usize,
+    (num_steps, start): (usize, Start),
     rows: &[bf16],
     pairs: &[bf16],
     packed_grad: &mut [f32],
@@ -308,6 +312,7 @@ fn multiply<B: GradBlocks>(
                 b: [pairs.as_ptr(); 5],
                 c: [packed_grad.as_mut_ptr(); 5],
                 steps: num_steps,
+                start,
             };
             for (i, a) in call.a[..num_rows].iter_mut().enumerate() {
                 let first = (first_row + i) * num_steps * B_TILE;

@@ -1,4 +1,4 @@
-//! The micro-kernel of gradients of weights: some 16×16 tiles of `C += Σ_k A[:, k] · B[k, :]`, bf16
+//! The micro-kernel of gradients of weights: some 16×16 tiles of `C (+)= Σ_k A[:, k] · B[k, :]`, bf16
 //! products summed in f32 registers.
 //!
 //! All tiles of A and B are 1 KiB without gaps, so that each row is a cache line. Floor: 16 cycles a
@@ -7,6 +7,7 @@
 
 use super::backward_weight::GradBlocks;
 use crate::amx::Amx;
+use crate::conv2d::tile::Start;
 use half::bf16;
 use std::arch::asm;
 
@@ -25,6 +26,8 @@ pub(in crate::conv2d) struct GradCall {
     pub(in crate::conv2d) c: [*mut f32; MAX_COLS],
     /// Steps of 32 `k`; the tiles of a row or column lie one after another.
     pub(in crate::conv2d) steps: usize,
+    /// Whether the products are added to C.
+    pub(in crate::conv2d) start: Start,
 }
 
 /// # Safety
@@ -43,9 +46,14 @@ macro_rules! grad_block {
             // SAFETY: `Amx` proves that the tiles are configured; the caller promises the rest.
             unsafe {
                 asm!(
+                    "test {t:e}, {t:e}",
+                    "jz 3f",
                     $(concat!("mov {p}, [{call} + ", $c_at, "]"),
                       concat!("tileloadd tmm", $c, ", [{p} + {stride}*1]"),)*
                     "xor {t:e}, {t:e}",
+                    "jmp 2f",
+                    "3:",
+                    $(concat!("tilezero tmm", $c),)*
                     "2:",
                     $(concat!("mov {p}, [{call} + ", $a_at, "]"),
                       "add {p}, {t}",
@@ -61,7 +69,7 @@ macro_rules! grad_block {
                       concat!("tilestored [{p} + {stride}*1], tmm", $c),)*
                     call = in(reg) call,
                     p = out(reg) _,
-                    t = out(reg) _,
+                    t = inout(reg) usize::from(call.start == Start::Output) => _,
                     steps = inout(reg) call.steps => _,
                     stride = in(reg) 64usize,
                     out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,

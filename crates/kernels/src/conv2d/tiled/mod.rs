@@ -96,8 +96,8 @@ impl Multiply for Tiled {
         Walk { grid: &packing.grid(grid), packing, start, x, w }.run(out, sums);
     }
 
-    fn samples_at_once(&self, _p: &Conv2dProblem, x: &Padding, grad: &Padding) -> usize {
-        backward_weight::samples_at_once(x, grad)
+    fn samples_at_once(&self, p: &Conv2dProblem, x: &Padding, grad: &Padding) -> usize {
+        backward_weight::samples_at_once(p, x, grad)
     }
 
     fn grad_slack(&self, _p: &Conv2dProblem) -> usize {
