@@ -6,6 +6,9 @@
 //! column `x` is position `y · pitch + x`, and positions that are no output pixel meet zeros. An
 //! offset of whole pairs leaves rows of B where they are, at the start of a cache line; for odd
 //! offsets there is a second copy that is paired the other way.
+//!
+//! Tiles of a few channels would be mostly empty. There the columns of the kernel become channels: a pixel
+//! is what a row of its window sees, as in im2col along rows.
 
 use super::block::{B_TILE, STEP, TILE};
 pub(in crate::conv2d) use super::grad_block::GradCall;
@@ -34,10 +37,30 @@ pub(in crate::conv2d) fn samples_at_once(p: &Conv2dProblem, x: &Padding, grad: &
     (MAX_PADDED_LEN.max(p.weight_len()) / (x.len() + grad.len())).max(1)
 }
 
+/// Columns of the kernel that are taps of their own: one, where a position has what a row of a window sees
+/// in the place of a pixel, because that takes so many fewer tiles that the copy pays: a 7×7 kernel over 3
+/// channels, not a 3×3 one.
+fn tap_columns(p: &Conv2dProblem) -> usize {
+    let folded = (p.kw * p.ic).div_ceil(TILE);
+    if 3 * folded < p.kw * p.ic.div_ceil(TILE) { 1 } else { p.kw }
+}
+
+/// Channels of a position.
+fn channels(p: &Conv2dProblem) -> usize {
+    p.kw / tap_columns(p) * p.ic
+}
+
+/// Taps of the kernel.
+fn taps(p: &Conv2dProblem) -> usize {
+    p.kh * tap_columns(p)
+}
+
 /// Positions, phases and taps.
 #[derive(Debug)]
 struct Layout<'a> {
     p: &'a Conv2dProblem,
+    channels: usize,
+    tap_columns: usize,
     x: Padding,
     grad: Padding,
     num_samples: usize,
@@ -66,22 +89,25 @@ impl<'a> Layout<'a> {
     /// With as many positions at once as are taken of any number of samples up to this one.
     fn at_most(p: &'a Conv2dProblem, num_samples: usize) -> Self {
         let (x, grad) = (input_padding(p), grad_output_padding(p));
+        let (channels, tap_columns) = (channels(p), tap_columns(p));
         let (pitch, num_rows) = if (p.sh, p.sw) == (1, 1) {
             (x.padded_w, x.padded_h)
         } else {
             // As many as windows reach.
             (p.ow() + (p.kw - 1) / p.sw, p.oh() + (p.kh - 1) / p.sh)
         };
-        let (ic_tiles, oc_tiles) = (p.ic.div_ceil(TILE), p.oc.div_ceil(TILE));
-        let last_offset = (p.kh - 1) / p.sh * pitch + (p.kw - 1) / p.sw;
+        let (ic_tiles, oc_tiles) = (channels.div_ceil(TILE), p.oc.div_ceil(TILE));
+        let last_offset = (p.kh - 1) / p.sh * pitch + (tap_columns - 1) / p.sw;
         let copies = if last_offset == 0 { 1 } else { 2 };
-        let phases = p.sh.min(p.kh) * p.sw.min(p.kw);
+        let phases = p.sh.min(p.kh) * p.sw.min(tap_columns);
         let most =
             WORKING_LEN.max(p.weight_len()) / (TILE * (phases * copies * ic_tiles + oc_tiles));
         let all = num_samples * num_rows * pitch;
         let at_once = all.min(most).next_multiple_of(STEP).max(STEP);
         let layout = Self {
             p,
+            channels,
+            tap_columns,
             x,
             grad,
             num_samples,
@@ -107,12 +133,12 @@ impl<'a> Layout<'a> {
     }
 
     fn num_phases(&self) -> usize {
-        self.p.sh.min(self.p.kh) * self.p.sw.min(self.p.kw)
+        self.p.sh.min(self.p.kh) * self.p.sw.min(self.tap_columns)
     }
 
     /// Whether the padded input is its one phase.
     fn has_one_phase(&self) -> bool {
-        (self.p.sh, self.p.sw) == (1, 1)
+        (self.p.sh, self.p.sw, self.tap_columns) == (1, 1, self.p.kw)
     }
 
     /// Whether the padded output gradient has its pixels at their positions, from its first on.
@@ -122,7 +148,7 @@ impl<'a> Layout<'a> {
 
     /// Elements of the phases, unless the padded input is the only one.
     fn phases_len(&self) -> usize {
-        let len = self.num_phases() * self.num_positions() * self.p.ic;
+        let len = self.num_phases() * self.num_positions() * self.channels;
         if self.has_one_phase() { 0 } else { len }
     }
 
@@ -143,20 +169,38 @@ impl<'a> Layout<'a> {
 
     /// Columns of tiles: the taps of each tile of input channels.
     fn num_cols(&self) -> usize {
-        self.ic_tiles * self.p.kh * self.p.kw
+        self.ic_tiles * taps(self.p)
+    }
+
+    /// The copy of the pairs that a tap reads, counted through all phases, and its offset there in pairs.
+    fn place_of(&self, tap: usize) -> (usize, usize) {
+        let (row, col) = (tap / self.tap_columns, tap % self.tap_columns);
+        let phase = row % self.p.sh * self.p.sw.min(self.tap_columns) + col % self.p.sw;
+        let offset = row / self.p.sh * self.pitch + col / self.p.sw;
+        (phase * self.copies + offset % 2, offset / 2)
     }
 
     /// Where the first B tile of a column starts among the pairs.
     fn first_of(&self, col: usize) -> usize {
-        let taps = self.p.kh * self.p.kw;
-        let (ic_tile, tap) = (col / taps, col % taps);
-        let (row, col) = (tap / self.p.kw, tap % self.p.kw);
-        let phase = row % self.p.sh * self.p.sw.min(self.p.kw) + col % self.p.sw;
-        let offset = row / self.p.sh * self.pitch + col / self.p.sw;
-        (phase * self.copies + offset % 2) * self.pairs_len()
-            + (ic_tile * self.num_pairs + offset / 2) * PAIR
+        let taps = taps(self.p);
+        let (ic_tile, (copy, offset)) = (col / taps, self.place_of(col % taps));
+        copy * self.pairs_len() + (ic_tile * self.num_pairs + offset) * PAIR
+    }
+
+    /// The taps in the order in which they are multiplied: those of one copy after another, so that what one
+    /// of a block has loaded is in the first-level cache for the next. Of larger kernels as they come.
+    fn tap_order(&self) -> [usize; MAX_ORDERED] {
+        let mut order = std::array::from_fn(|tap| tap);
+        let taps = taps(self.p);
+        if taps <= MAX_ORDERED {
+            order[..taps].sort_unstable_by_key(|tap| self.place_of(*tap));
+        }
+        order
     }
 }
+
+/// The most taps that are put in order.
+const MAX_ORDERED: usize = 64;
 
 /// Whole cache lines.
 fn lines(len: usize) -> usize {
@@ -172,22 +216,31 @@ pub(in crate::conv2d) fn memory_len(p: &Conv2dProblem, num_samples: usize) -> us
         + layout.spread_len()
 }
 
-/// Tiles `[oc tile][ic tile][tap][oc][ic]`.
+/// Tiles `[oc tile][tile of channels][tap][oc][channel]`.
 pub(in crate::conv2d) fn packed_len(p: &Conv2dProblem) -> usize {
-    p.kh * p.kw * p.ic.div_ceil(TILE) * p.oc.div_ceil(TILE) * TILE * TILE
+    taps(p) * channels(p).div_ceil(TILE) * p.oc.div_ceil(TILE) * TILE * TILE
 }
 
 /// Writes a packed gradient in the weight's layout, `[oc][ic][tap]`.
 pub(in crate::conv2d) fn unpack(p: &Conv2dProblem, packed_grad: &[f32], grad_weight: &mut [f32]) {
     assert_eq!(packed_grad.len(), packed_len(p));
-    let (ic_tiles, taps) = (p.ic.div_ceil(TILE), p.kh * p.kw);
+    let (channels, taps, tap_columns) = (channels(p), taps(p), tap_columns(p));
+    let tiles = channels.div_ceil(TILE);
     for (i, tile) in packed_grad.chunks_exact(TILE * TILE).enumerate() {
-        let (tap, first_ic) = (i % taps, i / taps % ic_tiles * TILE);
-        let first_oc = i / taps / ic_tiles * TILE;
-        let num_ic = TILE.min(p.ic - first_ic);
+        let (tap, first_channel) = (i % taps, i / taps % tiles * TILE);
+        let first_oc = i / taps / tiles * TILE;
+        let num_channels = TILE.min(channels - first_channel);
         for (oc, grads) in (first_oc..p.oc).zip(tile.chunks_exact(TILE)) {
-            let first = (oc * p.ic + first_ic) * taps + tap;
-            write_strided(grad_weight, first, taps, &grads[..num_ic]);
+            let grads = &grads[..num_channels];
+            if tap_columns == p.kw {
+                let first = (oc * p.ic + first_channel) * taps + tap;
+                write_strided(grad_weight, first, taps, grads);
+                continue;
+            }
+            for (channel, grad) in (first_channel..).zip(grads) {
+                let (kw_i, ic_i) = (channel / p.ic, channel % p.ic);
+                grad_weight[((oc * p.ic + ic_i) * p.kh + tap) * p.kw + kw_i] = *grad;
+            }
         }
     }
 }
@@ -246,38 +299,53 @@ pub(in crate::conv2d) fn run<B: GradBlocks>(
             phases.chunks_exact(phase_len).zip(pairs.chunks_exact_mut(layout.copies * pairs_len))
         {
             let (even, odd) = pairs.split_at_mut(pairs_len);
-            interleave(&phase[first * p.ic..], p.ic, even, odd);
+            interleave(&phase[first * layout.channels..], layout.channels, even, odd);
         }
         let start = if first == 0 { operands.start } else { Start::Output };
         multiply(blocks, &layout, (num_steps, start), rows, pairs, packed_grad);
     }
 }
 
-/// Every `sh`-th row and `sw`-th column of the padded input, from each first one on that a tap has.
+/// Every `sh`-th row and column of the padded input, from each first one on that a tap has.
 fn split_into_phases<'a>(layout: &Layout<'_>, x: &[bf16], phases: &'a mut [bf16]) -> &'a [bf16] {
-    let (p, padding) = (layout.p, &layout.x);
-    let phases_w = p.sw.min(p.kw);
+    let &Layout { p, x: padding, channels, pitch, num_rows, tap_columns, .. } = layout;
+    let phases_w = p.sw.min(tap_columns);
     // What windows reach; rows and columns after that are no tap's.
-    let (reach_h, reach_w) = ((p.oh() - 1) * p.sh + p.kh, (p.ow() - 1) * p.sw + p.kw);
-    let phase_len = layout.num_positions() * p.ic;
+    let (reach_h, reach_w) = ((p.oh() - 1) * p.sh + p.kh, (p.ow() - 1) * p.sw + tap_columns);
+    let phase_len = layout.num_positions() * channels;
     for (phase, line) in phases.chunks_exact_mut(phase_len).enumerate() {
         let (first_row, first_col) = (phase / phases_w, phase % phases_w);
-        let cols = (reach_w - first_col).div_ceil(p.sw).min(layout.pitch);
-        for (i, row) in line.chunks_exact_mut(layout.pitch * p.ic).enumerate() {
-            let (sample, y) = (i / layout.num_rows, i % layout.num_rows * p.sh + first_row);
+        let cols = (reach_w - first_col).div_ceil(p.sw).min(pitch);
+        for (i, row) in line.chunks_exact_mut(pitch * channels).enumerate() {
+            let (sample, y) = (i / num_rows, i % num_rows * p.sh + first_row);
             if y >= reach_h {
                 row.fill(bf16::zeroed());
                 continue;
             }
             let from = sample * padding.len() + (y * padding.padded_w + first_col) * p.ic;
-            let (row, beyond) = row.split_at_mut(cols * p.ic);
-            for (pixel, out) in x[from..].chunks(p.sw * p.ic).zip(row.chunks_exact_mut(p.ic)) {
-                out.copy_from_slice(&pixel[..p.ic]);
-            }
+            let (row, beyond) = row.split_at_mut(cols * channels);
+            copy_every(&x[from..], p.sw * p.ic, channels, row);
             beyond.fill(bf16::zeroed());
         }
     }
     phases
+}
+
+/// Copies the first `len` elements of every `stride` of `x`, which may overlap.
+fn copy_every(x: &[bf16], stride: usize, len: usize, out: &mut [bf16]) {
+    /// A move of so many takes one instruction; what it writes too much is written over by the next.
+    const WIDE: usize = 32;
+    let mut i = 0;
+    while len <= WIDE
+        && let Some(from) = x.get(i * stride..).and_then(|x| x.first_chunk::<WIDE>())
+        && let Some(to) = out[i * len..].first_chunk_mut::<WIDE>()
+    {
+        *to = *from;
+        i += 1;
+    }
+    for (i, to) in out.chunks_exact_mut(len).enumerate().skip(i) {
+        to.copy_from_slice(&x[i * stride..][..len]);
+    }
 }
 
 /// The output gradient with its pixels at their positions and zeros between.
@@ -302,8 +370,10 @@ fn multiply<B: GradBlocks>(
     pairs: &[bf16],
     packed_grad: &mut [f32],
 ) {
-    let num_cols = layout.num_cols();
+    let (num_cols, taps) = (layout.num_cols(), taps(layout.p));
     assert_eq!(packed_grad.len(), layout.oc_tiles * num_cols * TILE * TILE);
+    let order = layout.tap_order();
+    let column = |i: usize| i / taps * taps + order.get(i % taps).unwrap_or(&(i % taps));
     for first_row in (0..layout.oc_tiles).step_by(2) {
         let num_rows = (layout.oc_tiles - first_row).min(2);
         for (first_col, block_cols) in split(num_cols, B::max_cols(num_rows)) {
@@ -319,10 +389,10 @@ fn multiply<B: GradBlocks>(
                 *a = rows[first..][..num_steps * B_TILE].as_ptr();
             }
             for (i, b) in call.b[..block_cols].iter_mut().enumerate() {
-                *b = pairs[layout.first_of(first_col + i)..][..num_steps * B_TILE].as_ptr();
+                *b = pairs[layout.first_of(column(first_col + i))..][..num_steps * B_TILE].as_ptr();
             }
             for (i, c) in call.c[..num_rows * block_cols].iter_mut().enumerate() {
-                let (row, col) = (first_row + i / block_cols, first_col + i % block_cols);
+                let (row, col) = (first_row + i / block_cols, column(first_col + i % block_cols));
                 let tile = (row * num_cols + col) * TILE * TILE;
                 *c = packed_grad[tile..][..TILE * TILE].as_mut_ptr();
             }
