@@ -16,6 +16,7 @@ mod tile;
 #[cfg(target_arch = "x86_64")]
 mod tiled;
 mod vector;
+mod winograd;
 
 use crate::{Conv2dProblem, Element, Isa, Source};
 use direct::Direct;
@@ -28,6 +29,7 @@ use tiled::Tiled;
 #[cfg(target_arch = "x86_64")]
 pub(crate) use tiled::multiply_tiles;
 use vector::Vector;
+use winograd::Winograd;
 
 /// Operands of a forward.
 #[derive(Debug)]
@@ -161,10 +163,13 @@ pub trait Conv2dKernel<E>: Sync + std::fmt::Debug {
     fn unpack_grad(&self, p: &Conv2dProblem, packed_grad: &[f32], grad_weight: &mut [f32]);
 }
 
-static F32: [&dyn Conv2dKernel<f32>; 3] = [
+static F32: [&dyn Conv2dKernel<f32>; 6] = [
     &Direct(Vector::<f32>::new(Isa::Portable)),
     &Direct(Vector::<f32>::new(Isa::Avx2)),
     &Direct(Vector::<f32>::new(Isa::Avx512)),
+    &Winograd(Isa::Portable),
+    &Winograd(Isa::Avx2),
+    &Winograd(Isa::Avx512),
 ];
 
 static BF16: &[&dyn Conv2dKernel<bf16>] = &[

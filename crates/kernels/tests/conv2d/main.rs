@@ -5,6 +5,7 @@ mod fused;
 mod mutants;
 mod packed;
 mod problems;
+mod winograd;
 
 use std::collections::HashSet;
 
@@ -15,7 +16,7 @@ use residua_testkit::{Check, Data, Failure, all, assert_rejected, check_products
 
 use check::{Convolution, Trial};
 use mutants::{BACKWARD_DATA, BACKWARD_WEIGHT, FORWARD, LOSSY, Mutant, RIGHT};
-use packed::{Format, Packed, supporting};
+use packed::{Format, supporting};
 
 /// Both kinds of data for every problem.
 fn trials<E: Element>() -> impl Iterator<Item = Trial> {
@@ -115,9 +116,12 @@ fn the_adjoint_check_rejects_wrong_variants() {
 }
 
 /// A linear layer over `n` samples is the `1×1` convolution of one image of `n` pixels in a row.
+fn linear_problem(n: usize, ic: usize, oc: usize) -> Conv2dProblem {
+    Conv2dProblem { n: 1, ic, ih: 1, iw: n, oc, kh: 1, kw: 1, sh: 1, sw: 1, ph: 0, pw: 0 }
+}
+
 fn check_linear(kernel: &impl Convolution, n: usize, in_features: usize, oc: usize) -> Check {
-    let ic = in_features;
-    let p = Conv2dProblem { n: 1, ic, ih: 1, iw: n, oc, kh: 1, kw: 1, sh: 1, sw: 1, ph: 0, pw: 0 };
+    let p = linear_problem(n, in_features, oc);
     let Trial { input, weight, bias, grad_output, .. } = Trial::new(p, Data::Integers, n as u64);
     let mut want = vec![0.0; n * oc];
     linear::forward(in_features, &input, &weight, Some(&bias), &mut want);
@@ -151,8 +155,8 @@ fn check_linear(kernel: &impl Convolution, n: usize, in_features: usize, oc: usi
 fn linear_is_a_convolution_of_one_row() -> Check {
     let sizes = [(1, 64, 10), (7, 128, 256), (130, 33, 10), (2, 2, 2), (16, 1, 1)];
     all(sizes.into_iter().flat_map(|(n, in_features, out_features)| {
-        kernels::<f32>()
-            .map(move |kernel| check_linear(&Packed(kernel), n, in_features, out_features))
+        let kernels = supporting::<f32>(&linear_problem(n, in_features, out_features));
+        kernels.into_iter().map(move |kernel| check_linear(&kernel, n, in_features, out_features))
     }))
 }
 
