@@ -16,9 +16,9 @@ use super::grid::Grid;
 use super::multiply::{GradOperands, Multiply, Rows};
 use super::sums::Sums;
 use super::tile::Start;
-use super::{Backward, Conv2dKernel, Forward, GradInput, GradWeight};
+use super::{Backward, Conv2dKernel, Forward, GradInput};
 use crate::padding::Padding;
-use crate::{Conv2dProblem, Isa, Source, convert, scratch};
+use crate::{Conv2dProblem, Isa, Source, scratch};
 
 /// Direct convolution with one way to multiply.
 #[derive(Debug)]
@@ -238,18 +238,9 @@ impl<M: Multiply> Conv2dKernel<M::Activation> for Direct<M> {
         assert!(rest.is_empty(), "packed weight is {} elements too long", rest.len());
     }
 
-    fn run_forward(&self, p: &Conv2dProblem, call: Forward<'_, M::Activation>) {
-        let Forward { mut input, packed, bias, output, mut sums } = call;
-        assert_eq!(input.len(), p.input_len());
-        assert_eq!(output.len(), p.output_len());
-        let start = match bias {
-            Some(bias) => {
-                assert_eq!(bias.len(), p.oc);
-                output.chunks_exact_mut(p.oc).for_each(|pixel| convert(bias, pixel));
-                Start::Output
-            }
-            None => Start::Zero,
-        };
+    fn run_forward(&self, p: &Conv2dProblem, mut call: Forward<'_, M::Activation>) {
+        let start = call.begin(p, self.packed_weight_len(p));
+        let Forward { mut input, packed, output, mut sums, .. } = call;
         let mut first = 0;
         for p in parts(p) {
             let made = first..first + p.output_len();
@@ -264,23 +255,10 @@ impl<M: Multiply> Conv2dKernel<M::Activation> for Direct<M> {
     }
 
     fn run_backward(&self, p: &Conv2dProblem, call: Backward<'_, M::Activation>) {
+        call.check(p, self.packed_weight_backward_len(p), self.packed_grad_len(p));
         let Backward { mut input, mut grad_output, packed_backward, mut grad_input, grad_weight } =
             call;
-        assert_eq!(grad_output.len(), p.output_len());
-        if let Some(GradWeight { packed_grad, .. }) = &grad_weight {
-            assert_eq!(input.len(), p.input_len());
-            assert_eq!(packed_grad.len(), self.packed_grad_len(p));
-        }
-        if let Some(call) = &grad_input {
-            assert_eq!(call.grad_input.len(), p.input_len());
-            assert_eq!(packed_backward.len(), self.packed_weight_backward_len(p));
-        }
-        let mut grad_weight = grad_weight.map(|GradWeight { packed_grad, accumulate }| {
-            (packed_grad, if accumulate { Start::Output } else { Start::Zero })
-        });
-        if let (0, Some((packed_grad, Start::Zero))) = (p.n, &mut grad_weight) {
-            packed_grad.fill(0.0);
-        }
+        let mut grad_weight = grad_weight.map(|grad_weight| grad_weight.begin(p.n));
         let mut first = 0;
         for p in parts(p) {
             let made = first..first + p.input_len();

@@ -18,12 +18,13 @@ mod tiled;
 mod vector;
 mod winograd;
 
-use crate::{Conv2dProblem, Element, Isa, Source};
+use crate::{Conv2dProblem, Element, Isa, Source, convert};
 use direct::Direct;
 #[cfg(target_arch = "x86_64")]
 use dot::Dot;
 use half::bf16;
 pub use sums::{GradInput, Moments, NormGradSums, Sums};
+use tile::Start;
 #[cfg(target_arch = "x86_64")]
 use tiled::Tiled;
 #[cfg(target_arch = "x86_64")]
@@ -61,6 +62,34 @@ pub struct Backward<'a, E> {
     pub grad_weight: Option<GradWeight<'a>>,
 }
 
+impl<E: Element> Forward<'_, E> {
+    /// Checks lengths, and writes the bias, if there is one, to all pixels: what products are added to.
+    fn begin(&mut self, p: &Conv2dProblem, packed_len: usize) -> Start {
+        assert_eq!(self.input.len(), p.input_len());
+        assert_eq!(self.output.len(), p.output_len());
+        assert_eq!(self.packed.len(), packed_len);
+        let Some(bias) = self.bias else { return Start::Zero };
+        assert_eq!(bias.len(), p.oc);
+        self.output.chunks_exact_mut(p.oc).for_each(|pixel| convert(bias, pixel));
+        Start::Output
+    }
+}
+
+impl<E: Element> Backward<'_, E> {
+    /// Checks the lengths of what is read or written.
+    fn check(&self, p: &Conv2dProblem, packed_backward_len: usize, packed_grad_len: usize) {
+        assert_eq!(self.grad_output.len(), p.output_len());
+        if let Some(GradWeight { packed_grad, .. }) = &self.grad_weight {
+            assert_eq!(self.input.len(), p.input_len());
+            assert_eq!(packed_grad.len(), packed_grad_len);
+        }
+        if let Some(GradInput { grad_input, .. }) = &self.grad_input {
+            assert_eq!(grad_input.len(), p.input_len());
+            assert_eq!(self.packed_backward.len(), packed_backward_len);
+        }
+    }
+}
+
 /// The gradient of a convolution's weight, packed as the kernel has it.
 #[derive(Debug)]
 pub struct GradWeight<'a> {
@@ -68,6 +97,20 @@ pub struct GradWeight<'a> {
     pub packed_grad: &'a mut [f32],
     /// Whether it is added to what is there.
     pub accumulate: bool,
+}
+
+impl<'a> GradWeight<'a> {
+    /// What the product over `n` samples starts from.
+    fn begin(self, n: usize) -> (&'a mut [f32], Start) {
+        match (self.accumulate, n) {
+            (true, _) => (self.packed_grad, Start::Output),
+            (false, 1..) => (self.packed_grad, Start::Zero),
+            (false, 0) => {
+                self.packed_grad.fill(0.0);
+                (self.packed_grad, Start::Output)
+            }
+        }
+    }
 }
 
 /// One implementation of the three passes of a convolution.

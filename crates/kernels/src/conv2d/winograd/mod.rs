@@ -21,9 +21,9 @@ use super::grid::{Grid, split};
 use super::multiply::GradOperands;
 use super::packing::Packing;
 use super::tile::{Start, TileElement};
-use super::{Backward, Conv2dKernel, Forward, GradWeight};
+use super::{Backward, Conv2dKernel, Forward};
 use crate::padding::Padding;
-use crate::{Conv2dProblem, Isa, convert, scratch};
+use crate::{Conv2dProblem, Isa, scratch};
 use transform::{POINTS, Patches, point_len};
 
 /// F(2×2, 3×3) with one instruction set.
@@ -248,19 +248,9 @@ impl Conv2dKernel<f32> for Winograd {
         });
     }
 
-    fn run_forward(&self, p: &Conv2dProblem, call: Forward<'_, f32>) {
-        let Forward { mut input, packed, bias, output, mut sums } = call;
-        assert_eq!(input.len(), p.input_len());
-        assert_eq!(output.len(), p.output_len());
-        assert_eq!(packed.len(), self.packed_weight_len(p));
-        let start = match bias {
-            Some(bias) => {
-                assert_eq!(bias.len(), p.oc);
-                output.chunks_exact_mut(p.oc).for_each(|pixel| convert(bias, pixel));
-                Start::Output
-            }
-            None => Start::Zero,
-        };
+    fn run_forward(&self, p: &Conv2dProblem, mut call: Forward<'_, f32>) {
+        let start = call.begin(p, self.packed_weight_len(p));
+        let Forward { mut input, packed, output, mut sums, .. } = call;
         let walk = Walk::forward(p);
         let few = walk.samples_at_once(p.n);
         let padded_len = walk.padding.total_len(few);
@@ -278,21 +268,10 @@ impl Conv2dKernel<f32> for Winograd {
     }
 
     fn run_backward(&self, p: &Conv2dProblem, call: Backward<'_, f32>) {
+        call.check(p, self.packed_weight_backward_len(p), self.packed_grad_len(p));
         let Backward { mut input, mut grad_output, packed_backward, mut grad_input, grad_weight } =
             call;
-        assert_eq!(grad_output.len(), p.output_len());
-        let mut grad_weight = grad_weight.map(|GradWeight { packed_grad, accumulate }| {
-            assert_eq!(input.len(), p.input_len());
-            assert_eq!(packed_grad.len(), self.packed_grad_len(p));
-            if p.n == 0 && !accumulate {
-                packed_grad.fill(0.0);
-            }
-            (packed_grad, if accumulate { Start::Output } else { Start::Zero })
-        });
-        if let Some(call) = &grad_input {
-            assert_eq!(call.grad_input.len(), p.input_len());
-            assert_eq!(packed_backward.len(), self.packed_weight_backward_len(p));
-        }
+        let mut grad_weight = grad_weight.map(|grad_weight| grad_weight.begin(p.n));
         let (x_walk, walk) = (Walk::forward(p), Walk::backward_data(p));
         let few = x_walk.samples_at_once(p.n).max(walk.samples_at_once(p.n));
         let (x_len, grad_len) = (x_walk.padding.total_len(few), walk.padding.total_len(few));

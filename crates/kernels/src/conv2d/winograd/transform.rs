@@ -72,6 +72,24 @@ fn a<S: Simd>(simd: S, [y0, y1]: [S::F32; 2]) -> [S::F32; 4] {
     [y0, simd.add(y0, y1), simd.sub(y0, y1), simd.sub(simd.splat(0.0), y1)]
 }
 
+/// Writes four vectors, each `stride` elements after the one before.
+///
+/// # Safety
+/// Those elements exist.
+#[inline(always)]
+unsafe fn store_points<S: Simd>(
+    simd: S,
+    out: &mut [f32],
+    first: usize,
+    stride: usize,
+    points: [S::F32; 4],
+) {
+    for (i, point) in points.into_iter().enumerate() {
+        // SAFETY: the caller's promise.
+        unsafe { simd.store_at(out, first + i * stride, point) }
+    }
+}
+
 #[inline(always)]
 fn column<V: Copy, const N: usize>(rows: &[[V; N]; 4], col: usize) -> [V; 4] {
     [rows[0][col], rows[1][col], rows[2][col], rows[3][col]]
@@ -103,11 +121,9 @@ simd_fn! {
                 }
                 for col in 0..4 {
                     let points = b_t(simd, column(&d, col));
-                    for (row, value) in points.into_iter().enumerate() {
-                        let at = (4 * row + col) * point_len + i * channels + channel;
-                        // SAFETY: there is a vector for each point of each patch.
-                        unsafe { simd.store_at(out, at, value) }
-                    }
+                    let at = col * point_len + i * channels + channel;
+                    // SAFETY: there is a vector for each point of each patch.
+                    unsafe { store_points(simd, out, at, 4 * point_len, points) }
                 }
             }
         }
@@ -143,11 +159,9 @@ simd_fn! {
                 let [top, bottom] = rows;
                 for (col, y) in top.into_iter().zip(bottom).enumerate() {
                     let points = a(simd, [y.0, y.1]);
-                    for (row, value) in points.into_iter().enumerate() {
-                        let at = (4 * row + col) * point_len + i * channels + channel;
-                        // SAFETY: there is a vector for each point of each patch.
-                        unsafe { simd.store_at(out, at, value) }
-                    }
+                    let at = col * point_len + i * channels + channel;
+                    // SAFETY: there is a vector for each point of each patch.
+                    unsafe { store_points(simd, out, at, 4 * point_len, points) }
                 }
             }
         }

@@ -34,19 +34,23 @@ fn turned_back(u: &[f32; POINTS]) -> Kernel {
     std::array::from_fn(|i| columns[i % 3][i / 3])
 }
 
-/// Packs the transformed kernels of a matrix of them, whose columns are whole vectors.
+/// Row, column and place of each kernel of a matrix whose columns are whole vectors.
+fn places(packing: &Packing) -> impl Iterator<Item = (usize, usize, usize)> {
+    let Packing { lanes, num_rows, .. } = *packing;
+    packing.blocks().flat_map(move |block| {
+        let width = block.num_vectors * lanes;
+        let places = (0..num_rows).flat_map(move |row| (0..width).map(move |col| (row, col)));
+        places.map(move |(row, col)| (row, block.col + col, block.offset + row * width + col))
+    })
+}
+
+/// Packs the transformed kernels of a matrix of them.
 pub(super) fn pack(packing: &Packing, packed: &mut [f32], kernel: impl Fn(usize, usize) -> Kernel) {
     let len = packing.len();
     assert_eq!(packed.len(), POINTS * len);
-    for block in packing.blocks() {
-        let width = block.num_vectors * packing.lanes;
-        for row in 0..packing.num_rows {
-            for col in 0..block.num_cols {
-                let values = transformed(&kernel(row, block.col + col));
-                for (point, value) in values.into_iter().enumerate() {
-                    packed[point * len + block.offset + row * width + col] = value;
-                }
-            }
+    for (row, col, at) in places(packing) {
+        for (point, value) in transformed(&kernel(row, col)).into_iter().enumerate() {
+            packed[point * len + at] = value;
         }
     }
 }
@@ -59,15 +63,9 @@ pub(super) fn unpack(
 ) {
     let len = packing.len();
     assert_eq!(packed.len(), POINTS * len);
-    for block in packing.blocks() {
-        let width = block.num_vectors * packing.lanes;
-        for row in 0..packing.num_rows {
-            for col in 0..block.num_cols {
-                let at = block.offset + row * width + col;
-                let u = std::array::from_fn(|point| packed[point * len + at]);
-                write(row, block.col + col, turned_back(&u));
-            }
-        }
+    for (row, col, at) in places(packing) {
+        let u = std::array::from_fn(|point| packed[point * len + at]);
+        write(row, col, turned_back(&u));
     }
 }
 
