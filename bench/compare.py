@@ -3,7 +3,7 @@
 
 usage: bench/compare.py --peers FOLDER --peer-python PATH [--models resnet20,resnet56]
                         [--infer resnet20] [--precisions f32,bf16] [--rounds 5] [--threads 2]
-                        [--compile resnet20,resnet56] [--note TEXT]
+                        [--compile resnet20,resnet56] [--note TEXT] [--name NAME]
 
 FOLDER holds torch_train.py, which times a PyTorch training step (forward, loss, backward, SGD
 update; eager, and the models after --compile also compiled) and prints a JSON line with model, batch, precision
@@ -11,7 +11,7 @@ and ms_p50; --infer models are evaluated, by torch_infer.py beside this file. PA
 
 A round runs every program once; the rounds follow each other, so that a change of the machine's
 speed meets all. Quoted are medians over the rounds of the programs' median step times, and the
-largest peak memory of the processes. Writes bench/runs/DATE-CPU/{README.md,raw.jsonl,summary.md}.
+largest peak memory of the processes. Writes bench/runs/DATE-CPU[-NAME]/{README.md,raw.jsonl,summary.md}.
 """
 
 import argparse
@@ -118,12 +118,14 @@ def main():
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--compile", default="")
     parser.add_argument("--note", default="")
+    parser.add_argument("--name", default="")
     args = parser.parse_args()
 
     subprocess.run(["cargo", "build", "--release"], check=True, cwd=ROOT)
+    commit = output(["git", "describe", "--always", "--dirty"])
     lines = list(measure(args))
     date, (short, long) = datetime.date.today().isoformat(), cpu()
-    folder = ROOT / "bench/runs" / f"{date}-{short}"
+    folder = ROOT / "bench/runs" / "-".join(filter(None, [date, short, args.name]))
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "raw.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (folder / "summary.md").write_text(summary(lines))
@@ -132,7 +134,7 @@ def main():
     (folder / "README.md").write_text(
         f"# {date}\n\n"
         f"- machine: {long}; Linux {platform.release()}\n"
-        f"- Residua at commit {output(['git', 'describe', '--always', '--dirty'])}, {output(['rustc', '--version'])}; PyTorch {torch}\n"
+        f"- Residua at commit {commit}, {output(['rustc', '--version'])}; PyTorch {torch}\n"
         f"- command: `bench/compare.py {flags} --compile '{args.compile}' --peers FOLDER --peer-python PATH`\n"
         + (f"- {args.note}\n" if args.note else "")
         + "\nRandom data, channels-last, SGD with momentum and weight decay; `raw.jsonl` has a line for each program\n"
