@@ -306,7 +306,8 @@ pub(in crate::conv2d) fn run<B: GradBlocks>(
     }
 }
 
-/// Every `sh`-th row and column of the padded input, from each first one on that a tap has.
+/// Every `sh`-th row and column of the padded input, from each first one on that a tap has; a position has
+/// a pixel's channels, or those of as many pixels as a row of the window.
 fn split_into_phases<'a>(layout: &Layout<'_>, x: &[bf16], phases: &'a mut [bf16]) -> &'a [bf16] {
     let &Layout { p, x: padding, channels, pitch, num_rows, tap_columns, .. } = layout;
     let phases_w = p.sw.min(tap_columns);
