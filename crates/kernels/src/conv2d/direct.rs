@@ -165,7 +165,7 @@ impl<M: Multiply> Direct<M> {
     ) {
         let GradInput { grad_input, accumulate, mut sums } = call;
         let num_samples = grad_input.len() / (p.ih * p.iw * p.ic);
-        let start = if accumulate { Start::Output } else { Start::Zero };
+        let start = Start::accumulating(accumulate);
         // A phase without taps makes no products that could be added up on their way.
         let fused = M::FUSES_SUMS && phases(p).all(|(y, x)| y.taps * x.taps > 0);
         for phase in phases(p) {

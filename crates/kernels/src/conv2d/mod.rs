@@ -102,14 +102,10 @@ pub struct GradWeight<'a> {
 impl<'a> GradWeight<'a> {
     /// What the product over `n` samples starts from.
     fn begin(self, n: usize) -> (&'a mut [f32], Start) {
-        match (self.accumulate, n) {
-            (true, _) => (self.packed_grad, Start::Output),
-            (false, 1..) => (self.packed_grad, Start::Zero),
-            (false, 0) => {
-                self.packed_grad.fill(0.0);
-                (self.packed_grad, Start::Output)
-            }
+        if n == 0 && !self.accumulate {
+            self.packed_grad.fill(0.0);
         }
+        (self.packed_grad, Start::accumulating(self.accumulate))
     }
 }
 

@@ -33,6 +33,13 @@ pub(super) enum Start {
     Output,
 }
 
+impl Start {
+    /// What a product that accumulates or not starts from.
+    pub(super) fn accumulating(accumulate: bool) -> Self {
+        if accumulate { Self::Output } else { Self::Zero }
+    }
+}
+
 /// Operands of one tile. All strides and offsets are in elements.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct TileCall<'a, E> {

@@ -98,7 +98,7 @@ fn the_error_is_relative_to_what_the_patch_holds() {
             })
         };
         assert!(fits(&got, TOLERANCE), "{}", kernel.name());
-        // An output that lacks a small term is found out.
+        // An error of a ten-thousandth is found out.
         let wrong: Vec<f32> = got.iter().map(|x| x * (1.0 + 1e-4)).collect();
         assert!(!fits(&wrong, TOLERANCE), "{}: the bound says nothing", kernel.name());
     }

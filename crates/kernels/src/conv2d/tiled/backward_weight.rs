@@ -99,11 +99,6 @@ impl<'a> Layout<'a> {
         let (ic_tiles, oc_tiles) = (channels.div_ceil(TILE), p.oc.div_ceil(TILE));
         let last_offset = (p.kh - 1) / p.sh * pitch + (tap_columns - 1) / p.sw;
         let copies = if last_offset == 0 { 1 } else { 2 };
-        let phases = p.sh.min(p.kh) * p.sw.min(tap_columns);
-        let most =
-            WORKING_LEN.max(p.weight_len()) / (TILE * (phases * copies * ic_tiles + oc_tiles));
-        let all = num_samples * num_rows * pitch;
-        let at_once = all.min(most).next_multiple_of(STEP).max(STEP);
         let layout = Self {
             p,
             channels,
@@ -114,13 +109,16 @@ impl<'a> Layout<'a> {
             pitch,
             num_rows,
             last_offset,
-            at_once,
+            at_once: 0,
             num_pairs: 0,
             copies,
             ic_tiles,
             oc_tiles,
         };
-        layout.with_at_once(at_once)
+        let tiles = layout.num_phases() * copies * ic_tiles + oc_tiles;
+        let most = WORKING_LEN.max(p.weight_len()) / (TILE * tiles);
+        let at_once = layout.num_positions().min(most);
+        layout.with_at_once(at_once.next_multiple_of(STEP).max(STEP))
     }
 
     fn with_at_once(self, at_once: usize) -> Self {

@@ -14,6 +14,8 @@ use std::arch::x86_64::*;
 /// rows of `x` that are loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct TilePacking {
+    /// Of a pixel.
+    pixel: WindowWeight,
     /// As multiplied.
     pub(super) weight: WindowWeight,
     /// Elements by which the second pixel's window begins later, if pixels are taken in pairs.
@@ -21,27 +23,28 @@ pub(super) struct TilePacking {
 }
 
 impl TilePacking {
-    pub(super) fn new(weight: &WindowWeight) -> Self {
-        let WindowWeight { window_len, num_cols, next, .. } = *weight;
+    pub(super) fn new(pixel: &WindowWeight) -> Self {
+        let pixel = *pixel;
+        let WindowWeight { window_len, num_cols, next, .. } = pixel;
         let free = |next: &usize| (window_len + next).div_ceil(STEP) == window_len.div_ceil(STEP);
         match next.filter(|next| num_cols == TILE && free(next)) {
             Some(next) => {
                 let (window_len, num_cols) = (window_len + next, 2 * num_cols);
-                let weight = WindowWeight { window_len, num_cols, ..*weight };
-                Self { weight, pair: Some(next) }
+                let weight = WindowWeight { window_len, num_cols, ..pixel };
+                Self { pixel, weight, pair: Some(next) }
             }
-            None => Self { weight: *weight, pair: None },
+            None => Self { pixel, weight: pixel, pair: None },
         }
     }
 
     /// The grid of what is taken as one pixel.
     pub(super) fn grid(&self, grid: &Grid) -> Grid {
         match self.pair {
-            Some(next) => Grid {
+            Some(_) => Grid {
                 num_cols: grid.num_cols / 2,
                 x_col_stride: 2 * grid.x_col_stride,
                 out_col_stride: 2 * grid.out_col_stride,
-                window_len: grid.window_len + next,
+                window_len: self.weight.window_len,
                 ..*grid
             },
             None => *grid,
@@ -70,15 +73,11 @@ impl TilePacking {
     pub(super) fn pack(&self, packed: &mut [bf16], from: &Rows<'_, impl Fn(usize) -> usize>) {
         assert_eq!(packed.len(), self.len());
         assert!(crate::Isa::Avx512Bf16.is_supported());
-        let WindowWeight { window_rows, window_len, num_cols, .. } = self.weight;
-        // A pair has the same columns twice.
-        let (window_len, num_cols) = match self.pair {
-            Some(next) => (window_len - next, num_cols / 2),
-            None => (window_len, num_cols),
-        };
+        let WindowWeight { window_rows, window_len, num_cols, .. } = self.pixel;
         for (tile_i, tile) in packed.chunks_exact_mut(B_TILE).enumerate() {
             let (step, row) = (tile_i % self.steps(), tile_i / self.steps() % window_rows);
             let block = tile_i / self.steps() / window_rows;
+            // A pair has the same columns twice.
             let (first_col, window_start) = match self.pair {
                 Some(next) => (0, block * next),
                 None => (block * TILE, 0),
