@@ -6,6 +6,8 @@ mod kernels;
 pub(crate) mod step;
 mod times;
 
+use std::path::Path;
+
 use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
 use residua_engine::{Mode, PlanOptions, ThreadPool};
@@ -15,6 +17,7 @@ use times::Times;
 
 use crate::arguments::{self, PrecisionArg, ThreadArgs};
 use crate::failure::Outcome;
+use crate::inspect::read_toml;
 use crate::picture::Picture;
 use crate::{output, table};
 
@@ -66,7 +69,7 @@ pub(crate) struct InferBench {
 
 #[derive(Debug, Args)]
 struct StepArgs {
-    /// Names of architectures, with commas between them
+    /// Names of architectures or .toml files with one, with commas between them
     #[arg(long, value_name = "NAME", value_delimiter = ',', default_value = "resnet20")]
     model: Vec<String>,
     /// Samples in each step; each of several numbers with commas between them
@@ -185,7 +188,10 @@ fn measure<'a>(
     pool: &ThreadPool,
 ) -> Result<Measured<'a>> {
     let batch = options.batch_size;
-    let architecture = arguments::named_architecture(name, &Default::default(), None, None)?;
+    let architecture = match name.ends_with(".toml") {
+        true => read_toml(Path::new(name))?,
+        false => arguments::named_architecture(name, &Default::default(), None, None)?,
+    };
     let graph = architecture.to_graph()?;
     let mut step = step::Step::new(&architecture, &graph, options)?;
     let times = Times::of(pool.install(|| step.times(num_steps)));

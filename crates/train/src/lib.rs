@@ -20,6 +20,7 @@ mod session;
 mod summary;
 mod train_step;
 mod trainer;
+mod whitening;
 
 pub use error::{CheckpointError, TrainError};
 pub use evaluation::{ClassScores, EvalOptions, Evaluation, Predictor, evaluate, predict};

@@ -4,7 +4,7 @@ use std::path::Path;
 use residua_data::{Augment, Dataset, Kind, OpenOptions, Split};
 use residua_engine::Precision;
 use residua_format::write_whole;
-use residua_resnet::{Architecture, Init, InitOptions};
+use residua_resnet::{Architecture, Init, InitOptions, StemKind};
 use serde::{Deserialize, Serialize};
 
 use crate::evaluation::check_flips;
@@ -64,6 +64,10 @@ pub struct Recipe {
     /// Whether each residual block starts as its shortcut.
     #[serde(default)]
     pub zero_init_residual: bool,
+    /// Whether the first convolution starts with filters that whiten the patches of the training
+    /// images.
+    #[serde(default)]
+    pub whiten_stem: bool,
     /// Steps between evaluations on the dev set; every epoch if not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eval_every: Option<u64>,
@@ -162,6 +166,7 @@ impl Recipe {
             precision: default_precision(),
             init: Init::default(),
             zero_init_residual: false,
+            whiten_stem: false,
             eval_every: None,
             checkpoint_every: None,
             test_time_flips: false,
@@ -253,7 +258,23 @@ impl Recipe {
         at_least_one("length", length)?;
         self.eval_every.map_or(Ok(()), |steps| at_least_one("eval_every", steps))?;
         self.checkpoint_every.map_or(Ok(()), |steps| at_least_one("checkpoint_every", steps))?;
+        self.validate_whitening()?;
         self.validate_schedule()
+    }
+
+    fn validate_whitening(&self) -> Result<(), TrainError> {
+        let input = self.architecture.input();
+        let kernel_size = match self.architecture.stem().kind {
+            StemKind::Conv3x3 => Some(3),
+            StemKind::Conv7x7Pool => Some(7),
+            StemKind::Linear => None,
+        };
+        let fits = kernel_size.is_some_and(|size| size <= input.h.min(input.w));
+        if self.whiten_stem && !fits {
+            let expected = "false, as no window of a first convolution fits into the input";
+            return Err(refused("whiten_stem", true, expected));
+        }
+        Ok(())
     }
 
     fn validate_schedule(&self) -> Result<(), TrainError> {

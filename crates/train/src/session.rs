@@ -15,6 +15,7 @@ use crate::metrics::MetricsLog;
 use crate::plot::{ErrorCurve, error_curves};
 use crate::progress::Progress;
 use crate::run_folder::RunFolder;
+use crate::whitening::whiten_stem;
 use crate::{
     Event, Observer, Outcome, Recipe, SplitSummary, Started, StepReport, Summary, TrainError,
     TrainStep, Trainer, Warning,
@@ -92,7 +93,10 @@ impl<'a> Session<'a> {
         let isa = options.isa.map_or_else(Isa::best, Ok).map_err(PlanError::from)?;
         let workers = options.workers.unwrap_or_else(default_workers);
         let graph = recipe.architecture.to_graph()?;
-        let weights = init_weights(&recipe.architecture, &graph, &recipe.init_options());
+        let mut weights = init_weights(&recipe.architecture, &graph, &recipe.init_options());
+        if recipe.whiten_stem && resumed.is_none() {
+            whiten_stem(&graph, &mut weights, &dataset, recipe.seed, workers)?;
+        }
         let mut train_step = TrainStep::new(&graph, weights, &recipe, isa)?;
         let (mut step, mut progress) = (0, Progress::default());
         if let Some(Checkpoint { header, weights, velocity }) = resumed {

@@ -18,6 +18,7 @@ fn a_recipe_survives_its_toml_form() {
                 lr: 0.1 + 0.2,
                 init: Init::KaimingFanIn,
                 zero_init_residual: true,
+                whiten_stem: task == Task::Shapes,
                 open: OpenOptions { val_fraction: Some(0.2), seed: 3, ..Default::default() },
                 ..task.recipe()
             };
@@ -79,7 +80,7 @@ fn every_kind_of_dataset_has_a_recipe() {
 #[test]
 fn values_that_make_no_sense_are_refused() {
     type Change = fn(&mut Recipe);
-    let cases: [(Change, &str); 17] = [
+    let cases: [(Change, &str); 18] = [
         (|r| r.batch_size = 0, "batch_size is 0, expected at least 1"),
         (|r| r.lr = 0.0, "lr is 0, expected a number above 0"),
         (|r| r.lr = f64::NAN, "lr is NaN"),
@@ -94,6 +95,10 @@ fn values_that_make_no_sense_are_refused() {
         (|r| r.length = Length::Epochs(0), "length is 0, expected at least 1"),
         (|r| r.eval_every = Some(0), "eval_every is 0, expected at least 1"),
         (|r| r.checkpoint_every = Some(0), "checkpoint_every is 0, expected at least 1"),
+        (
+            |r| (r.whiten_stem, r.architecture) = (true, Task::Spirals.architecture()),
+            "whiten_stem is true, expected false, as no window of a first convolution fits",
+        ),
         (|r| r.schedule = Schedule::OneCycle, "warmup_steps is 3, expected 0, as one-cycle"),
         (
             |r| r.schedule = Schedule::Step { milestones: vec![5, 3], gamma: 0.1 },

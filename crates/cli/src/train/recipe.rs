@@ -28,6 +28,9 @@ pub(crate) struct RecipeArgs {
     /// Start every residual block as its shortcut
     #[arg(long, help_heading = "Network")]
     zero_init_residual: bool,
+    /// Start the first convolution with filters that whiten the patches of the training images
+    #[arg(long, help_heading = "Network")]
+    whiten_stem: bool,
 
     #[command(flatten)]
     input: InputArgs,
@@ -165,6 +168,7 @@ impl RecipeArgs {
             precision: precision.unwrap_or(recipe.precision),
             init: self.init.unwrap_or(recipe.init),
             zero_init_residual: self.zero_init_residual || recipe.zero_init_residual,
+            whiten_stem: self.whiten_stem || recipe.whiten_stem,
             eval_every: self.eval_every.or(recipe.eval_every),
             checkpoint_every: self.checkpoint_every.or(recipe.checkpoint_every),
             test_time_flips: self.test_time_flips || recipe.test_time_flips,
