@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use clap::Args;
 use residua_data::Split;
+use residua_engine::Precision;
 use residua_format::Model;
 use residua_train::plot::confusion_matrix;
 use residua_train::{EvalOptions, Evaluation, evaluate};
@@ -43,9 +44,9 @@ pub(crate) struct EvalArgs {
     #[arg(long, value_name = "NUMBER", default_value = "64",
           value_parser = clap::value_parser!(u32).range(1..=65536))]
     batch_size: u32,
-    /// Number format of activations; `auto` is the fastest here
-    #[arg(long, value_name = "FORMAT", default_value = "f32", value_parser = PrecisionArg::parser())]
-    precision: PrecisionArg,
+    /// Number format of activations; `auto` is the fastest here [default: as in training]
+    #[arg(long, value_name = "FORMAT", value_parser = PrecisionArg::parser())]
+    precision: Option<PrecisionArg>,
     /// Take the mean of the outputs for an image and its mirror image
     #[arg(long)]
     test_time_flips: bool,
@@ -90,10 +91,14 @@ pub(crate) fn run(args: &EvalArgs) -> Result<Outcome> {
         );
     }
     let EvalArgs { split, test_time_flips, .. } = *args;
-    let (batch_size, precision) = (args.batch_size as usize, args.precision.resolve()?);
-    let options = EvalOptions { batch_size, precision, test_time_flips };
-    let evaluation = args.threads.install(|| evaluate(&model, &dataset, split, &options))??;
     let trained_precision = &model.provenance.precision;
+    let precision = match args.precision {
+        Some(precision) => precision.resolve()?,
+        // What a file of another version may name is measured in f32.
+        None => trained_precision.parse().unwrap_or(Precision::F32),
+    };
+    let options = EvalOptions { batch_size: args.batch_size as usize, precision, test_time_flips };
+    let evaluation = args.threads.install(|| evaluate(&model, &dataset, split, &options))??;
     if precision.to_string() != *trained_precision {
         output::note(format_args!(
             "note: trained in {trained_precision}, measured in {precision}; a few images near the \

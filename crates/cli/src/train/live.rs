@@ -68,12 +68,13 @@ impl Live {
         };
         let threads = table::count(started.num_threads, "thread");
         self.say(&format!(
-            "{} steps of {} {}, {:.1} epochs, lr {}, {threads}, in {}{from}",
+            "{} steps of {} {}, {:.1} epochs, lr {}, {}, {threads}, in {}{from}",
             table::grouped(started.total_steps),
             recipe.batch_size,
             self.things,
             started.total_steps as f64 / started.steps_per_epoch as f64,
             recipe.lr,
+            recipe.precision,
             started.folder.display(),
         ));
         let rate = format!("{}/s", self.things);

@@ -101,7 +101,8 @@ pub(crate) struct RecipeArgs {
     /// Decides the initial weights, the order of the samples and their augmentation [default: 0]
     #[arg(long, value_name = "NUMBER", help_heading = "Optimisation")]
     seed: Option<u64>,
-    /// Number format of activations; `auto` is the fastest here [default: f32]
+    /// Number format of activations; `auto` is the fastest here [default: auto for images, f32 for
+    /// vectors]
     #[arg(long, value_name = "FORMAT", help_heading = "Optimisation",
           value_parser = PrecisionArg::parser())]
     precision: Option<PrecisionArg>,
@@ -136,7 +137,12 @@ impl RecipeArgs {
             Kind::Vectors => "dense-resnet",
         });
         let architecture = self.architecture(name, dataset)?;
-        self.apply(Recipe::new(data, open, dataset, architecture), dataset)
+        let mut recipe = Recipe::new(data, open, dataset, architecture);
+        // Coordinates of points have more digits than bf16; pixels don't.
+        if dataset.kind() != Kind::Vectors {
+            recipe.precision = PrecisionArg::Auto.resolve()?;
+        }
+        self.apply(recipe, dataset)
     }
 
     /// Changes how the dataset is opened.
