@@ -38,6 +38,17 @@ impl Augment {
     /// Random resized crop and mirror.
     pub const RANDOM_RESIZED_CROP_FLIP: Self = Self::RandomResizedCrop { flip: true };
 
+    /// The same for pictures of `side` pixels instead of `before`: shifts are as large a part of them.
+    pub(crate) fn at_size(self, side: usize, before: usize) -> Self {
+        match self {
+            Self::PadCrop { padding, flip } => {
+                let padding = (padding * side + before / 2) / before;
+                Self::PadCrop { padding: padding.min(side.saturating_sub(1)), flip }
+            }
+            other => other,
+        }
+    }
+
     /// Where to shift the picture, and whether to mirror it.
     pub(crate) fn shift_and_flip(self, rng: &mut ChaCha8Rng) -> ([isize; 2], bool) {
         match self {
@@ -159,6 +170,19 @@ mod tests {
                 assert!(crop.height >= 1.0 && crop.top + crop.height <= height as f64, "{crop:?}");
             }
         }
+    }
+
+    #[test]
+    fn shifts_stay_as_large_a_part_of_the_picture() {
+        let padding =
+            |before, side, height| match (Augment::PadCrop { padding: before, flip: true })
+                .at_size(side, height)
+            {
+                Augment::PadCrop { padding, flip: true } => padding,
+                other => panic!("{other}"),
+            };
+        assert_eq!([padding(4, 24, 32), padding(2, 24, 32), padding(4, 64, 32)], [3, 2, 8]);
+        assert_eq!(padding(31, 2, 32), 1, "less than the picture");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use rand::seq::SliceRandom;
 use crate::pipeline::Pipeline;
 use crate::random::{Purpose, stream};
 use crate::read_ahead::{ReadAhead, Slot, Work};
-use crate::{Augment, DataError, Dataset, Preprocessing, Split};
+use crate::{Augment, DataError, Dataset, Preprocessing, Resize, Split};
 
 /// Samples that go through the network together.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -37,10 +37,20 @@ pub struct LoaderOptions {
     pub batch_size: usize,
     /// Decides the order and the augmentation.
     pub seed: u64,
-    /// Random changes.
+    /// Random changes, for pictures of the dataset's own size.
     pub augment: Augment,
+    /// Height and width of the pictures, where they are not the dataset's own. Shifts get smaller or
+    /// larger with them.
+    pub image_size: Option<usize>,
     /// Threads that decode and augment; does not change the batches.
     pub workers: usize,
+}
+
+impl LoaderOptions {
+    /// Batches in one epoch: as many as the training split fills.
+    pub fn steps_per_epoch(&self, dataset: &Dataset) -> u64 {
+        dataset.len(Split::Train).checked_div(self.batch_size).unwrap_or(0) as u64
+    }
 }
 
 /// One thread for each core that this process may use.
@@ -62,7 +72,8 @@ pub fn default_workers() -> usize {
 /// let source = "synthetic:shapes?train=200&dev=10&test=10";
 /// let dataset = Arc::new(residua_data::open(source, &OpenOptions::default())?);
 /// let augment = dataset.default_augment();
-/// let options = LoaderOptions { batch_size: 32, seed: 1, augment, workers: 2 };
+/// let options =
+///     LoaderOptions { batch_size: 32, seed: 1, augment, image_size: None, workers: 2 };
 /// let mut loader = TrainLoader::new(&dataset, &options, 0)?;
 /// let batch = loader.next()?;
 /// assert_eq!(batch.input.len(), 32 * 32 * 32 * 3);
@@ -71,22 +82,30 @@ pub fn default_workers() -> usize {
 /// ```
 pub struct TrainLoader {
     ahead: ReadAhead,
-    steps_per_epoch: u64,
 }
 
 impl TrainLoader {
     /// Starts making batch `first_step` and the following ones.
     ///
     /// # Errors
-    /// If the training split has fewer samples than a batch, or can't be augmented so.
+    /// If the training split has fewer samples than a batch, or can't be augmented or resized so.
     pub fn new(
         dataset: &Arc<Dataset>,
         options: &LoaderOptions,
         first_step: u64,
     ) -> Result<Self, DataError> {
-        let &LoaderOptions { batch_size, seed, augment, workers } = options;
-        let pipeline = Pipeline::new(dataset, dataset.preprocessing().clone())?;
+        let &LoaderOptions { batch_size, seed, augment, image_size, workers } = options;
         dataset.expect_augment(augment)?;
+        let own = dataset.preprocessing();
+        let (preprocessing, augment) = match image_size {
+            Some(_) if own.resize == Resize::None => {
+                let problem = "got a size, but vectors have none".to_owned();
+                return Err(DataError::Option { option: "image_size", problem });
+            }
+            Some(side) => (own.at_size(side), augment.at_size(side, own.height.min(own.width))),
+            None => (own.clone(), augment),
+        };
+        let pipeline = Pipeline::new(dataset, preprocessing)?;
         let num_samples = dataset.len(Split::Train);
         if batch_size == 0 || batch_size > num_samples {
             return Err(DataError::Option {
@@ -96,7 +115,7 @@ impl TrainLoader {
                 ),
             });
         }
-        let steps_per_epoch = (num_samples / batch_size) as u64;
+        let steps_per_epoch = options.steps_per_epoch(dataset);
 
         let mut shuffled = Shuffled { epoch: None, order: Vec::with_capacity(num_samples) };
         let in_order = Arc::clone(dataset);
@@ -117,12 +136,7 @@ impl TrainLoader {
             pipeline.write(slot.index as usize, Some((augment, rng)), slot.input)
         };
         let work = Work { order, write, input_len, batch_size };
-        Ok(Self { ahead: ReadAhead::start(work, first_step, workers)?, steps_per_epoch })
-    }
-
-    /// Batches in one epoch.
-    pub fn steps_per_epoch(&self) -> u64 {
-        self.steps_per_epoch
+        Ok(Self { ahead: ReadAhead::start(work, first_step, workers)? })
     }
 
     /// The next batch; waits for it if need be.

@@ -51,6 +51,15 @@ impl Preprocessing {
         self.channels * self.height * self.width
     }
 
+    /// The same for pictures of `side` × `side`.
+    pub(crate) fn at_size(&self, side: usize) -> Self {
+        let resize = match self.resize {
+            Resize::ShortSide(length) => Resize::ShortSide((length * side).div_ceil(self.height)),
+            other => other,
+        };
+        Self { height: side, width: side, resize, ..self.clone() }
+    }
+
     /// Reads a picture and gives the network's input, NHWC.
     ///
     /// # Errors

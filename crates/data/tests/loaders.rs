@@ -38,7 +38,13 @@ fn photographs(root: &TempDir) -> Arc<Dataset> {
 }
 
 fn options(dataset: &Dataset, batch_size: usize, workers: usize) -> LoaderOptions {
-    LoaderOptions { batch_size, seed: 7, augment: dataset.default_augment(), workers }
+    LoaderOptions {
+        batch_size,
+        seed: 7,
+        augment: dataset.default_augment(),
+        image_size: None,
+        workers,
+    }
 }
 
 fn batches(dataset: &Arc<Dataset>, options: &LoaderOptions, first: u64, count: u64) -> Vec<Batch> {
@@ -92,7 +98,7 @@ fn an_epoch_is_a_permutation_and_differs_from_the_next() {
     let dataset = shapes();
     let options = LoaderOptions { augment: Augment::None, ..options(&dataset, 10, 2) };
     let mut loader = TrainLoader::new(&dataset, &options, 0).unwrap();
-    assert_eq!(loader.steps_per_epoch(), 13);
+    assert_eq!(options.steps_per_epoch(&dataset), 13);
     let len = dataset.preprocessing().input_len();
     let mut orders = Vec::new();
     for _ in 0..2 {
@@ -242,6 +248,33 @@ fn a_model_brings_its_own_preprocessing() {
 }
 
 #[test]
+fn pictures_of_another_size_are_those_of_its_preprocessing() {
+    let root = TempDir::new().unwrap();
+    for (dataset, side) in [(shapes(), 24), (photographs(&root), 16)] {
+        let mut preprocessing =
+            Preprocessing { height: side, width: side, ..dataset.preprocessing().clone() };
+        if let Resize::ShortSide(length) = &mut preprocessing.resize {
+            *length = (*length * side).div_ceil(24);
+        }
+        let all: Vec<Vec<f32>> = (0..dataset.len(Split::Train))
+            .map(|i| preprocessing.picture(&dataset.pixels(Split::Train, i).unwrap()).unwrap())
+            .collect();
+        let augment = Augment::None;
+        let sized = LoaderOptions { augment, image_size: Some(side), ..options(&dataset, 5, 2) };
+        for batch in batches(&dataset, &sized, 0, 3) {
+            assert_eq!(batch.input.len(), 5 * side * side * 3);
+            for input in batch.input.chunks_exact(side * side * 3) {
+                assert_eq!(all.iter().filter(|&one| one == input).count(), 1);
+            }
+        }
+        // The order is that of the dataset's own size.
+        let own = LoaderOptions { image_size: None, ..sized.clone() };
+        let labels = |options| batches(&dataset, options, 2, 1).remove(0).labels;
+        assert_eq!(labels(&own), labels(&sized));
+    }
+}
+
+#[test]
 fn vectors_are_normalised_by_feature() {
     let dataset = Arc::new(open("synthetic:spirals?train=600", &OpenOptions::default()).unwrap());
     let options = LoaderOptions { augment: Augment::None, ..options(&dataset, 600, 2) };
@@ -268,7 +301,11 @@ fn options_that_do_not_fit_are_refused() {
     let augment = Augment::PadCrop { padding: 32, flip: false };
     assert!(refuse(&dataset, LoaderOptions { augment, ..good.clone() }).contains("padding 32"));
     let spirals = Arc::new(open("synthetic:spirals", &OpenOptions::default()).unwrap());
-    assert!(refuse(&spirals, good).contains("vectors can only take none"));
+    assert!(refuse(&spirals, good.clone()).contains("vectors can only take none"));
+    let sized = LoaderOptions { augment: Augment::None, image_size: Some(8), ..good.clone() };
+    assert!(refuse(&spirals, sized).contains("got a size, but vectors have none"));
+    let nothing = refuse(&dataset, LoaderOptions { image_size: Some(0), ..good });
+    assert!(nothing.contains("height"), "{nothing}");
 }
 
 #[test]

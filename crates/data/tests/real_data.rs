@@ -43,10 +43,15 @@ fn cifar_10_has_its_known_statistics() {
     assert_eq!(Split::ALL.map(|split| dataset.len(split)), [45_000, 5_000, 10_000]);
     assert_eq!(dataset.class_counts(Split::Dev), [500; 10]);
 
-    let options =
-        LoaderOptions { batch_size: 128, seed: 0, augment: dataset.default_augment(), workers: 2 };
+    let options = LoaderOptions {
+        batch_size: 128,
+        seed: 0,
+        augment: dataset.default_augment(),
+        image_size: None,
+        workers: 2,
+    };
     let mut loader = TrainLoader::new(&dataset, &options, 0).unwrap();
-    assert_eq!(loader.steps_per_epoch(), 351);
+    assert_eq!(options.steps_per_epoch(&dataset), 351);
     let (mut sum, mut count) = (0.0_f64, 0);
     for _ in 0..50 {
         let batch = loader.next().unwrap();

@@ -274,6 +274,14 @@ impl Architecture {
         blocks
     }
 
+    /// The same for samples of another shape. A convolutional network keeps its parameters.
+    ///
+    /// # Errors
+    /// A shape that its layers don't fit.
+    pub fn with_input(&self, input: Shape) -> Result<Self, ArchitectureError> {
+        ArchitectureBuilder { input, ..self.0.clone() }.build()
+    }
+
     /// The same with another kind of shortcut, and its name and family changed accordingly.
     ///
     /// # Errors

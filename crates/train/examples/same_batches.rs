@@ -41,7 +41,8 @@ fn main() -> Result<(), Failure> {
 
     let mut train_step = TrainStep::new(&graph, weights, &recipe, Isa::best()?)?;
     let Recipe { batch_size, seed, augment, .. } = recipe;
-    let options = LoaderOptions { batch_size, seed, augment, workers: default_workers() };
+    let options =
+        LoaderOptions { batch_size, seed, augment, image_size: None, workers: default_workers() };
     let mut loader = TrainLoader::new(&dataset, &options, 0)?;
     let (mut inputs, mut labels, mut losses) = (Vec::new(), Vec::new(), Vec::new());
     ThreadPool::new(None)?.install(|| {

@@ -26,7 +26,7 @@ pub use error::{CheckpointError, TrainError};
 pub use evaluation::{ClassScores, EvalOptions, Evaluation, Predictor, evaluate, predict};
 pub use metrics::{MetricsRecord, read_metrics};
 pub use observer::{Event, Observer, Started, StepReport, Warning};
-pub use recipe::{Length, Recipe};
+pub use recipe::{EarlyImages, Length, Recipe};
 pub use schedule::{Schedule, warmup_factor};
 pub use summary::{SplitSummary, Summary};
 pub use train_step::{ParameterGroup, TrainStep, clip_grad_norm, parameter_groups};

@@ -111,8 +111,8 @@ pub struct CostCurve {
     pub points: Vec<(f64, f64)>,
 }
 
-/// Draws the time of steps over their multiply-adds: a colour for each curve, dashed what it would be
-/// if time grew as multiply-adds do from the curve's first point on.
+/// Draws the time of steps over their multiply-adds, both axes logarithmic: a colour for each curve,
+/// dashed what it would be if time grew as multiply-adds do from the curve's first point on.
 pub fn cost_curves(title: &str, curves: &[CostCurve]) -> Figure {
     let mut plots: Vec<Plot> = Vec::new();
     for (curve, color) in curves.iter().zip(COLORS.iter().cycle()) {
@@ -125,18 +125,19 @@ pub fn cost_curves(title: &str, curves: &[CostCurve]) -> Figure {
         }
         plots.push(line(points).with_stroke_width(2.5).with_legend(curve.name.clone()).into());
     }
-    let layout = Layout::auto_from_plots(&plots)
+    let mut layout = Layout::auto_from_plots(&plots)
         .with_title(title)
         .with_title_size(16)
         .with_x_label("multiply-adds of a step (billions); dashed: time in proportion")
         .with_y_label("time of a step (ms)")
-        .with_x_axis_min(0.0)
-        .with_y_axis_min(0.0)
-        .with_clamp_axis()
         .with_legend_position(LegendPosition::InsideTopLeft)
         .with_theme(theme())
         .with_width(720.0)
         .with_height(460.0);
+    // Without anything to draw there are no powers of ten.
+    if !plots.is_empty() {
+        layout = layout.with_log_scale();
+    }
     Figure { plots, layout }
 }
 

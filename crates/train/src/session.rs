@@ -32,6 +32,7 @@ pub(crate) struct Session<'a> {
     workers: usize,
     train_step: TrainStep,
     loader: TrainLoader,
+    loader_options: LoaderOptions,
     evaluator: Option<Evaluator>,
     metrics: MetricsLog,
     progress: Progress,
@@ -51,6 +52,9 @@ pub(crate) struct Session<'a> {
 struct Intervals {
     total_steps: u64,
     steps_per_epoch: u64,
+    /// The first steps, on smaller images, and the part of a later step's time that one takes.
+    early_steps: u64,
+    early_time: f64,
     record: u64,
     evaluate: u64,
     checkpoint: u64,
@@ -66,6 +70,11 @@ impl Intervals {
         Self {
             total_steps,
             steps_per_epoch,
+            early_steps: recipe.early_steps(total_steps),
+            early_time: recipe.early_images.map_or(1.0, |early| {
+                let input = recipe.architecture.input();
+                (early.size * early.size) as f64 / (input.h * input.w) as f64
+            }),
             record: (total_steps / MOST).clamp(1, steps_per_epoch),
             evaluate: recipe.eval_every.unwrap_or(epochs),
             checkpoint: recipe.checkpoint_every.unwrap_or(epochs),
@@ -78,6 +87,12 @@ impl Intervals {
 
     fn epoch(&self, step: u64) -> f64 {
         step as f64 / self.steps_per_epoch as f64
+    }
+
+    /// The time of the steps before this one, in times of a step on images of the full size.
+    fn time(&self, step: u64) -> f64 {
+        let early_steps = step.min(self.early_steps);
+        (step - early_steps) as f64 + early_steps as f64 * self.early_time
     }
 }
 
@@ -97,7 +112,21 @@ impl<'a> Session<'a> {
         if recipe.whiten_stem && resumed.is_none() {
             whiten_stem(&graph, &mut weights, &dataset, recipe.seed, workers)?;
         }
-        let mut train_step = TrainStep::new(&graph, weights, &recipe, isa)?;
+        let (batch_size, seed, augment) = (recipe.batch_size, recipe.seed, recipe.augment);
+        let mut loader_options =
+            LoaderOptions { batch_size, seed, augment, image_size: None, workers };
+        let intervals = Intervals::new(&recipe, loader_options.steps_per_epoch(&dataset));
+        let first_step = resumed.as_ref().map_or(0, |checkpoint| checkpoint.header.step);
+        let early = match first_step < intervals.early_steps {
+            true => recipe.early_architecture()?,
+            false => None,
+        };
+        let train_graph = match &early {
+            Some(early) => &early.to_graph()?,
+            None => &graph,
+        };
+        loader_options.image_size = early.map(|early| early.input().h);
+        let mut train_step = TrainStep::new(train_graph, weights, &recipe, isa)?;
         let (mut step, mut progress) = (0, Progress::default());
         if let Some(Checkpoint { header, weights, velocity }) = resumed {
             if header.isa != isa.to_string() {
@@ -106,11 +135,8 @@ impl<'a> Session<'a> {
             (step, progress) = (header.step, header.progress);
             train_step.restore(weights, velocity);
         }
-        let (batch_size, seed, augment) = (recipe.batch_size, recipe.seed, recipe.augment);
-        let loader_options = LoaderOptions { batch_size, seed, augment, workers };
         let loader = TrainLoader::new(&dataset, &loader_options, step)?;
         let metrics = MetricsLog::open(&folder.file("metrics.jsonl"), step)?;
-        let intervals = Intervals::new(&recipe, loader.steps_per_epoch());
         observer.on_event(&Event::Started(Started {
             folder: folder.path(),
             recipe: &recipe,
@@ -131,6 +157,7 @@ impl<'a> Session<'a> {
             workers,
             train_step,
             loader,
+            loader_options,
             evaluator: None,
             metrics,
             intervals,
@@ -171,7 +198,11 @@ impl<'a> Session<'a> {
 
     /// Makes a step and gives its learning rate.
     fn make_step(&mut self) -> Result<f64, TrainError> {
-        let (start, waited) = (Instant::now(), self.loader.wait_seconds());
+        let start = Instant::now();
+        if self.step == self.intervals.early_steps && self.loader_options.image_size.is_some() {
+            self.take_full_images()?;
+        }
+        let waited = self.loader.wait_seconds();
         let batch = self.loader.next()?;
         let lr = self.recipe.lr_at(self.step, self.intervals.total_steps);
         let loss = self.train_step.run(&batch.input, &batch.labels, lr as f32);
@@ -192,11 +223,19 @@ impl<'a> Session<'a> {
         Ok(lr)
     }
 
+    /// Ends the part on smaller images.
+    fn take_full_images(&mut self) -> Result<(), TrainError> {
+        self.loader_options.image_size = None;
+        self.loader = TrainLoader::new(&self.dataset, &self.loader_options, self.step)?;
+        self.train_step.take_graph(&self.graph)
+    }
+
     fn report(&mut self, lr: f64) {
         let (step, total_steps) = (self.step, self.intervals.total_steps);
         let record = self.progress.record(step, self.intervals.epoch(step), lr);
-        let seconds_per_step =
-            self.started.elapsed().as_secs_f64() / (step - self.first_step) as f64;
+        let [before, now, end] =
+            [self.first_step, step, total_steps].map(|step| self.intervals.time(step));
+        let seconds_left = self.started.elapsed().as_secs_f64() * (end - now) / (now - before);
         self.observer.on_event(&Event::Step(StepReport {
             step,
             total_steps,
@@ -208,7 +247,7 @@ impl<'a> Session<'a> {
             images_per_s: record.images_per_s,
             data_wait_share: record.data_wait_share,
             seconds: record.seconds,
-            seconds_left: seconds_per_step * (total_steps - step) as f64,
+            seconds_left,
         }));
     }
 

@@ -66,6 +66,20 @@ impl TrainStep {
         &self.plan
     }
 
+    /// Goes on with samples of another size; `graph` is the network's for them.
+    ///
+    /// # Errors
+    /// A graph that the engine can't run.
+    ///
+    /// # Panics
+    /// If its parameters are not those of the graph before.
+    pub fn take_graph(&mut self, graph: &Graph) -> Result<(), TrainError> {
+        assert_eq!(graph.num_parameters(), self.weights.params.len());
+        assert_eq!(graph.num_buffer_elements(), self.weights.buffers.len());
+        self.plan = Plan::new(graph, self.plan.options())?;
+        Ok(())
+    }
+
     /// Makes one step: `input` is NHWC, one batch; one label per sample. A loss that is not finite
     /// leaves parameters and velocities as they were.
     ///

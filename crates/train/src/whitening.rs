@@ -36,7 +36,8 @@ pub(crate) fn whiten_stem(
     let Some((conv, spec)) = stem else { return Ok(()) };
     let shape = dataset.sample_shape();
     let batch_size = (NUM_PIXELS / (shape[1] * shape[2])).clamp(1, dataset.len(Split::Train));
-    let options = LoaderOptions { batch_size, seed, augment: Augment::None, workers };
+    let options =
+        LoaderOptions { batch_size, seed, augment: Augment::None, image_size: None, workers };
     let images = TrainLoader::new(dataset, &options, 0)?.next()?;
     let filters = whitening_filters(covariance(&images, shape, conv));
     let patch_len = spec.shape[1..].iter().product();
@@ -139,7 +140,13 @@ mod tests {
             assert!((0..27).all(|i| pair[i] == -pair[27 + i]));
         }
 
-        let options = LoaderOptions { batch_size: 40, seed: 9, augment: Augment::None, workers: 1 };
+        let options = LoaderOptions {
+            batch_size: 40,
+            seed: 9,
+            augment: Augment::None,
+            image_size: None,
+            workers: 1,
+        };
         let images = TrainLoader::new(&dataset, &options, 0).unwrap().next().unwrap();
         let found = outputs(&images, &weights.params[stem.clone()]);
         // Of a direction of variance λ, λ / (λ + ε) is left; rounding a filter to f32 adds its unit

@@ -4,7 +4,7 @@ mod small_run;
 
 use residua_data::OpenOptions;
 use residua_resnet::{Architecture, Init, Shape};
-use residua_train::{Length, Recipe, Schedule};
+use residua_train::{EarlyImages, Length, Recipe, Schedule};
 use small_run::{Task, message};
 
 #[test]
@@ -80,7 +80,7 @@ fn every_kind_of_dataset_has_a_recipe() {
 #[test]
 fn values_that_make_no_sense_are_refused() {
     type Change = fn(&mut Recipe);
-    let cases: [(Change, &str); 18] = [
+    let cases: [(Change, &str); 22] = [
         (|r| r.batch_size = 0, "batch_size is 0, expected at least 1"),
         (|r| r.lr = 0.0, "lr is 0, expected a number above 0"),
         (|r| r.lr = f64::NAN, "lr is NaN"),
@@ -98,6 +98,23 @@ fn values_that_make_no_sense_are_refused() {
         (
             |r| (r.whiten_stem, r.architecture) = (true, Task::Spirals.architecture()),
             "whiten_stem is true, expected false, as no window of a first convolution fits",
+        ),
+        (
+            |r| r.early_images = Some(EarlyImages { size: 32, share: 0.5 }),
+            "early_images.size is 32, expected smaller than the network's images",
+        ),
+        (|r| r.early_images = Some(EarlyImages { size: 0, share: 0.5 }), "early_images.size is 0"),
+        (
+            |r| r.early_images = Some(EarlyImages { size: 24, share: 1.0 }),
+            "early_images.share is 1, expected above 0 and below 1",
+        ),
+        (
+            |r| {
+                r.whiten_stem = false;
+                r.early_images = Some(EarlyImages { size: 1, share: 0.5 });
+                r.architecture = Task::Spirals.architecture();
+            },
+            "early_images is 1, expected no such part, as its network has no images",
         ),
         (|r| r.schedule = Schedule::OneCycle, "warmup_steps is 3, expected 0, as one-cycle"),
         (

@@ -5,10 +5,12 @@ mod small_run;
 use std::fs;
 use std::sync::Arc;
 
-use residua_data::Split;
-use residua_engine::Precision;
+use residua_data::{LoaderOptions, Split, TrainLoader};
+use residua_engine::{Isa, Precision};
+use residua_resnet::{InitOptions, Shape, init_weights};
 use residua_train::{
-    EvalOptions, Event, Observer, Outcome, Recipe, RunOptions, Trainer, evaluate, read_metrics,
+    EarlyImages, EvalOptions, Event, Observer, Outcome, Recipe, RunOptions, TrainStep, Trainer,
+    evaluate, read_metrics,
 };
 use small_run::{
     Task, interrupt, message, model, model_bytes, resume, train, train_watched, two_threads,
@@ -172,6 +174,41 @@ fn interrupted_runs_resume_to_the_same_bits() {
         assert_eq!(resume(parts.path(), &dataset).unwrap().train, uninterrupted.train);
         assert_eq!(model_bytes(parts.path()), model_bytes(whole.path()));
     }
+}
+
+#[test]
+fn the_first_steps_are_on_smaller_images() {
+    let (task, folder) = (Task::Shapes, tempfile::tempdir().unwrap());
+    let early_images = Some(EarlyImages { size: 20, share: 0.4 });
+    let recipe = Recipe { whiten_stem: false, early_images, ..task.recipe() };
+    let dataset = task.dataset();
+    train(folder.path(), recipe.clone(), &dataset).unwrap();
+
+    let by_hand = |early_steps| {
+        let graph = recipe.architecture.to_graph().unwrap();
+        let small = recipe.architecture.with_input(Shape::image(3, 20, 20)).unwrap();
+        let options = InitOptions { seed: recipe.seed, ..Default::default() };
+        let weights = init_weights(&recipe.architecture, &graph, &options);
+        let mut train_step =
+            TrainStep::new(&small.to_graph().unwrap(), weights, &recipe, Isa::best().unwrap())
+                .unwrap();
+        for (steps, image_size) in [(0..early_steps, Some(20)), (early_steps..30, None)] {
+            if image_size.is_none() {
+                train_step.take_graph(&graph).unwrap();
+            }
+            let Recipe { batch_size, seed, augment, .. } = recipe;
+            let options = LoaderOptions { batch_size, seed, augment, image_size, workers: 1 };
+            let mut loader = TrainLoader::new(&dataset, &options, steps.start).unwrap();
+            for step in steps {
+                let batch = loader.next().unwrap();
+                let lr = recipe.lr_at(step, 30) as f32;
+                train_step.run(&batch.input, &batch.labels, lr);
+            }
+        }
+        train_step.weights().clone()
+    };
+    assert_eq!(model(folder.path()).weights, by_hand(12));
+    assert_ne!(model(folder.path()).weights, by_hand(13), "no comparison at all");
 }
 
 #[test]

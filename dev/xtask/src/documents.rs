@@ -58,6 +58,9 @@ fn verify_tests(root: &Path) -> Result<()> {
     let mut problems = Vec::new();
     for (path, test) in &named {
         let source = std::fs::read_to_string(root.join(path)).unwrap_or_default();
+        // Without the indentation of a module of tests.
+        let source: Vec<&str> = source.lines().map(str::trim_start).collect();
+        let source = source.join("\n");
         if !source.contains(&format!("#[test]\nfn {test}(")) {
             problems.push(format!("{path} has no test `{test}`"));
         }

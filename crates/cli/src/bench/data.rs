@@ -78,6 +78,7 @@ impl DataBench {
             batch_size: self.batch_size.unwrap_or_else(|| Recipe::default_batch_size(&dataset)),
             seed: 0,
             augment: self.input.augment.unwrap_or(dataset.default_augment()),
+            image_size: None,
             workers: self.threads.number().unwrap_or_else(default_workers),
         };
         let ms = batch_times(&dataset, &options, self.steps.map(|steps| steps as usize))?;

@@ -7,7 +7,7 @@ use clap::{ArgAction, Args, ValueEnum};
 use residua_data::{Dataset, Kind, OpenOptions};
 use residua_graph::Shape;
 use residua_resnet::{Architecture, Init};
-use residua_train::{Length, Recipe, Schedule};
+use residua_train::{EarlyImages, Length, Recipe, Schedule};
 
 use crate::arguments::{ArchitectureArgs, InputArgs, PrecisionArg, on_or_off, one_of};
 use crate::inspect::read_toml;
@@ -34,6 +34,12 @@ pub(crate) struct RecipeArgs {
 
     #[command(flatten)]
     input: InputArgs,
+    /// Height and width of the images in the first part of the run, which takes less time so
+    #[arg(long, value_name = "PIXELS", help_heading = "Data")]
+    early_image_size: Option<usize>,
+    /// That part's share of the steps [default: 0.5]
+    #[arg(long, value_name = "SHARE", help_heading = "Data", requires = "early_image_size")]
+    early_share: Option<f64>,
 
     /// Passes over the training set [default: 30, or 100 for vectors]
     #[arg(long, value_name = "NUMBER", help_heading = "Length", conflicts_with = "steps")]
@@ -158,6 +164,9 @@ impl RecipeArgs {
             architecture = self.architecture(name, dataset)?;
         }
         let epochs = self.epochs.map(Length::Epochs);
+        let early_images = self
+            .early_image_size
+            .map(|size| EarlyImages { size, share: self.early_share.unwrap_or(0.5) });
         let precision = self.precision.map(PrecisionArg::resolve).transpose()?;
         Ok(Recipe {
             seed: self.seed.unwrap_or(recipe.seed),
@@ -181,6 +190,7 @@ impl RecipeArgs {
             schedule: self.schedule(recipe.schedule)?,
             length: self.steps.map(Length::Steps).or(epochs).unwrap_or(recipe.length),
             augment: self.input.augment.unwrap_or(recipe.augment),
+            early_images: early_images.or(recipe.early_images),
             architecture,
             ..recipe
         })

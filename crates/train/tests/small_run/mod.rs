@@ -10,7 +10,8 @@ use residua_data::{Augment, Dataset, OpenOptions};
 use residua_format::Model;
 use residua_resnet::{Architecture, Block, Shape, Shortcut, StemKind};
 use residua_train::{
-    Event, Length, Observer, Outcome, Recipe, RunOptions, Schedule, Summary, TrainError, Trainer,
+    EarlyImages, Event, Length, Observer, Outcome, Recipe, RunOptions, Schedule, Summary,
+    TrainError, Trainer,
 };
 
 /// What a small run trains.
@@ -54,7 +55,8 @@ impl Task {
         .expect("a valid architecture")
     }
 
-    /// 30 steps with everything on that has a state: momentum, running statistics, augmentation.
+    /// 30 steps with everything on that has a state: momentum, running statistics, augmentation,
+    /// smaller images for the first 13 steps.
     pub(crate) fn recipe(self) -> Recipe {
         let recipe = Recipe::new(
             self.source(),
@@ -74,6 +76,8 @@ impl Task {
             length: Length::Steps(30),
             checkpoint_every: Some(4),
             eval_every: Some(5),
+            whiten_stem: self == Self::Shapes,
+            early_images: (self == Self::Shapes).then_some(EarlyImages { size: 24, share: 0.43 }),
             augment: if self == Self::Shapes { Augment::PAD_CROP_FLIP } else { Augment::None },
             ..recipe
         }
