@@ -16,7 +16,7 @@ const EPSILON: f64 = 5e-4;
 /// Sets the filters of the first convolution to the directions in which patches of the training
 /// images are uncorrelated, scaled to variance 1: eigenvectors of the patches' covariance over
 /// `sqrt(variance + 5e-4)`, by falling variance, each with both signs, as a ReLU follows. What there
-/// are more filters than that keeps its weights. (Page 2018, "How to Train Your ResNet 8: Bag of
+/// are more filters than that keeps its weights. (Page 2019, "How to Train Your ResNet 8: Bag of
 /// Tricks"; both signs as in Jordan 2024, arXiv 2404.00498, section 3.2. There the filters are then
 /// fixed, here they are trained on.)
 ///
@@ -149,8 +149,9 @@ mod tests {
         };
         let images = TrainLoader::new(&dataset, &options, 0).unwrap().next().unwrap();
         let found = outputs(&images, &weights.params[stem.clone()]);
-        // Of a direction of variance λ, λ / (λ + ε) is left; rounding a filter to f32 adds its unit
-        // roundoff times the patch's size, some thousands after scaling.
+        // Of a direction of variance λ, λ / (λ + ε) is left. A filter is at most 1 / sqrt(ε) = 45 long, so
+        // rounding it to f32 moves an output by at most 45 · 2⁻²⁴ = 3e-6 times the patch's length, which
+        // is some 30 at most, and a covariance by about 1e-4.
         let variances: Vec<f64> = (0..27).map(|k| covariance_of(&found, 2 * k, 2 * k)).collect();
         assert!(variances.is_sorted_by(|a, b| *a >= b - 1e-3) && variances[0] > 0.99);
         assert!(variances.iter().all(|variance| (0.0..1.001).contains(variance)), "{variances:?}");
