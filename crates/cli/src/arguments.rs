@@ -153,7 +153,8 @@ pub(crate) struct InputArgs {
     /// Random changes to training images [default: pad-crop-flip for small images,
     /// random-resized-crop-flip for photographs]
     #[arg(long, value_name = "KIND", value_parser = one_of::<Augment>(&[
-        "none", "pad-crop", "pad-crop-flip", "random-resized-crop", "random-resized-crop-flip"]))]
+        "none", "pad-crop", "pad-crop-flip", "pad-crop-alternating-flip", "random-resized-crop",
+        "random-resized-crop-flip", "random-resized-crop-alternating-flip"]))]
     pub(crate) augment: Option<Augment>,
 }
 

@@ -6,6 +6,7 @@ use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
 use crate::DataError;
+use crate::random::{Purpose, stream};
 use crate::resize::CropBox;
 
 /// Random changes to a training picture that leave its class as it is.
@@ -16,27 +17,74 @@ pub enum Augment {
     /// The evaluation transform.
     None,
     /// The evaluation transform, shifted by up to `padding` pixels each way (black where that
-    /// uncovers something), mirrored half of the time if `flip`. For small images: He et al. 2015,
-    /// section 4.2, with `padding` 4.
+    /// uncovers something), and mirrored as `flip` says. For small images: He et al. 2015, section
+    /// 4.2, with `padding` 4.
     PadCrop {
         /// Pixels.
         padding: usize,
-        /// Whether left and right may be swapped.
-        flip: bool,
+        /// When left and right are swapped.
+        flip: Flip,
     },
     /// A random part (8 % to 100 % of the area, aspect ratio 3:4 to 4:3) resized to the network's
-    /// size, mirrored half of the time if `flip`: torchvision's `RandomResizedCrop`.
+    /// size, and mirrored as `flip` says: torchvision's `RandomResizedCrop`.
     RandomResizedCrop {
-        /// Whether left and right may be swapped.
-        flip: bool,
+        /// When left and right are swapped.
+        flip: Flip,
     },
+}
+
+/// When a training picture is mirrored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "FlipForm", into = "FlipForm")]
+pub enum Flip {
+    /// Never. `false` in TOML.
+    Never,
+    /// In each epoch with probability one half. `true` in TOML.
+    Random,
+    /// In every second epoch, beginning with the first or the second at random, so that two epochs
+    /// always have both (Jordan 2024, arXiv 2404.00498, section 3.6). `"alternating"` in TOML.
+    Alternating,
+}
+
+/// [`Flip`] in TOML.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected true, false or \"alternating\"")]
+enum FlipForm {
+    Random(bool),
+    Named(FlipName),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum FlipName {
+    Alternating,
+}
+
+impl From<FlipForm> for Flip {
+    fn from(form: FlipForm) -> Self {
+        match form {
+            FlipForm::Random(false) => Self::Never,
+            FlipForm::Random(true) => Self::Random,
+            FlipForm::Named(FlipName::Alternating) => Self::Alternating,
+        }
+    }
+}
+
+impl From<Flip> for FlipForm {
+    fn from(flip: Flip) -> Self {
+        match flip {
+            Flip::Never => Self::Random(false),
+            Flip::Random => Self::Random(true),
+            Flip::Alternating => Self::Named(FlipName::Alternating),
+        }
+    }
 }
 
 impl Augment {
     /// Shift by up to 4 pixels and mirror.
-    pub const PAD_CROP_FLIP: Self = Self::PadCrop { padding: 4, flip: true };
+    pub const PAD_CROP_FLIP: Self = Self::PadCrop { padding: 4, flip: Flip::Random };
     /// Random resized crop and mirror.
-    pub const RANDOM_RESIZED_CROP_FLIP: Self = Self::RandomResizedCrop { flip: true };
+    pub const RANDOM_RESIZED_CROP_FLIP: Self = Self::RandomResizedCrop { flip: Flip::Random };
 
     /// The same for pictures of `side` pixels instead of `before`: shifts are as large a part of them.
     pub(crate) fn at_size(self, side: usize, before: usize) -> Self {
@@ -49,50 +97,99 @@ impl Augment {
         }
     }
 
-    /// Where to shift the picture, and whether to mirror it.
-    pub(crate) fn shift_and_flip(self, rng: &mut ChaCha8Rng) -> ([isize; 2], bool) {
+    fn flip(self) -> Flip {
         match self {
-            Self::None => ([0, 0], false),
-            Self::PadCrop { padding, flip } => {
-                let padding = padding as i32;
-                let dy = rng.random_range(-padding..=padding) as isize;
-                let dx = rng.random_range(-padding..=padding) as isize;
-                ([dy, dx], flip && rng.random())
-            }
-            Self::RandomResizedCrop { flip } => ([0, 0], flip && rng.random()),
+            Self::None => Flip::Never,
+            Self::PadCrop { flip, .. } | Self::RandomResizedCrop { flip } => flip,
         }
+    }
+}
+
+/// The random change of one sample in one epoch.
+pub(crate) struct Change {
+    augment: Augment,
+    rng: ChaCha8Rng,
+    /// Whether it is the mirror image's turn, where flips alternate.
+    mirrors_turn: bool,
+}
+
+impl Change {
+    /// That of the sample `index` of all, which is at `position` in the epoch.
+    pub(crate) fn new(augment: Augment, seed: u64, epoch: u64, position: u64, index: u32) -> Self {
+        let mirrors_first =
+            || -> bool { stream(seed, Purpose::AlternatingFlip, 0, u64::from(index)).random() };
+        let odd_epoch = !epoch.is_multiple_of(2);
+        let mirrors_turn = augment.flip() == Flip::Alternating && mirrors_first() != odd_epoch;
+        let rng = stream(seed, Purpose::Augmentation, epoch, position);
+        Self { augment, rng, mirrors_turn }
+    }
+
+    /// The part of the picture that is taken, if not all of it.
+    pub(crate) fn crop_box(&mut self, height: usize, width: usize) -> Option<CropBox> {
+        match self.augment {
+            Augment::RandomResizedCrop { .. } => {
+                Some(random_crop_box(height, width, &mut self.rng))
+            }
+            Augment::None | Augment::PadCrop { .. } => None,
+        }
+    }
+
+    /// Where to shift the picture, and whether to mirror it.
+    pub(crate) fn shift_and_flip(&mut self) -> ([isize; 2], bool) {
+        let shift = match self.augment {
+            Augment::PadCrop { padding, .. } => {
+                let padding = padding as i32;
+                [(); 2].map(|()| self.rng.random_range(-padding..=padding) as isize)
+            }
+            Augment::None | Augment::RandomResizedCrop { .. } => [0, 0],
+        };
+        let mirrored = match self.augment.flip() {
+            Flip::Never => false,
+            Flip::Random => self.rng.random(),
+            Flip::Alternating => self.mirrors_turn,
+        };
+        (shift, mirrored)
     }
 }
 
 impl fmt::Display for Augment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::None => f.pad("none"),
-            Self::PadCrop { flip: true, .. } => f.pad("pad-crop-flip"),
-            Self::PadCrop { flip: false, .. } => f.pad("pad-crop"),
-            Self::RandomResizedCrop { flip: true } => f.pad("random-resized-crop-flip"),
-            Self::RandomResizedCrop { flip: false } => f.pad("random-resized-crop"),
-        }
+        f.pad(match self {
+            Self::None => "none",
+            Self::PadCrop { flip: Flip::Never, .. } => "pad-crop",
+            Self::PadCrop { flip: Flip::Random, .. } => "pad-crop-flip",
+            Self::PadCrop { flip: Flip::Alternating, .. } => "pad-crop-alternating-flip",
+            Self::RandomResizedCrop { flip: Flip::Never } => "random-resized-crop",
+            Self::RandomResizedCrop { flip: Flip::Random } => "random-resized-crop-flip",
+            Self::RandomResizedCrop { flip: Flip::Alternating } => {
+                "random-resized-crop-alternating-flip"
+            }
+        })
     }
 }
 
 impl FromStr for Augment {
     type Err = DataError;
 
-    /// `none`, `pad-crop`, `pad-crop-flip`, `random-resized-crop` or `random-resized-crop-flip`;
-    /// padding is 4 pixels.
+    /// `none`, `pad-crop` or `random-resized-crop`, the latter two also followed by `-flip` or
+    /// `-alternating-flip`; padding is 4 pixels.
     fn from_str(name: &str) -> Result<Self, DataError> {
-        match name {
-            "none" => Ok(Self::None),
-            "pad-crop" => Ok(Self::PadCrop { padding: 4, flip: false }),
-            "pad-crop-flip" => Ok(Self::PAD_CROP_FLIP),
-            "random-resized-crop" => Ok(Self::RandomResizedCrop { flip: false }),
-            "random-resized-crop-flip" => Ok(Self::RANDOM_RESIZED_CROP_FLIP),
+        let (crop, flip) = match name.strip_suffix("-flip") {
+            None => (name, Flip::Never),
+            Some(rest) => match rest.strip_suffix("-alternating") {
+                None => (rest, Flip::Random),
+                Some(rest) => (rest, Flip::Alternating),
+            },
+        };
+        match (crop, flip) {
+            ("none", Flip::Never) => Ok(Self::None),
+            ("pad-crop", flip) => Ok(Self::PadCrop { padding: 4, flip }),
+            ("random-resized-crop", flip) => Ok(Self::RandomResizedCrop { flip }),
             _ => Err(DataError::Option {
                 option: "augment",
                 problem: format!(
-                    "got `{name}`, expected none, pad-crop, pad-crop-flip, random-resized-crop or \
-                     random-resized-crop-flip"
+                    "got `{name}`, expected none, pad-crop or random-resized-crop, the latter two also \
+                     followed by -flip or -alternating-flip"
                 ),
             }),
         }
@@ -134,7 +231,6 @@ pub(crate) fn random_crop_box(height: usize, width: usize, rng: &mut ChaCha8Rng)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::random::{Purpose, stream};
 
     #[test]
     fn crop_boxes_follow_torchvision() {
@@ -174,25 +270,37 @@ mod tests {
 
     #[test]
     fn shifts_stay_as_large_a_part_of_the_picture() {
-        let padding =
-            |before, side, height| match (Augment::PadCrop { padding: before, flip: true })
-                .at_size(side, height)
-            {
-                Augment::PadCrop { padding, flip: true } => padding,
-                other => panic!("{other}"),
-            };
+        let padding = |before, side, height| match (Augment::PadCrop {
+            padding: before,
+            flip: Flip::Alternating,
+        })
+        .at_size(side, height)
+        {
+            Augment::PadCrop { padding, flip: Flip::Alternating } => padding,
+            other => panic!("{other}"),
+        };
         assert_eq!([padding(4, 24, 32), padding(2, 24, 32), padding(4, 64, 32)], [3, 2, 8]);
         assert_eq!(padding(31, 2, 32), 1, "less than the picture");
     }
 
+    const NAMES: [&str; 7] = [
+        "none",
+        "pad-crop",
+        "pad-crop-flip",
+        "pad-crop-alternating-flip",
+        "random-resized-crop",
+        "random-resized-crop-flip",
+        "random-resized-crop-alternating-flip",
+    ];
+
     #[test]
     fn names_are_read_back() {
-        for name in
-            ["none", "pad-crop", "pad-crop-flip", "random-resized-crop", "random-resized-crop-flip"]
-        {
+        for name in NAMES {
             assert_eq!(name.parse::<Augment>().unwrap().to_string(), name);
         }
-        assert!("cutout".parse::<Augment>().is_err());
+        for name in ["cutout", "none-flip", "pad-crop-alternating", "flip"] {
+            assert!(name.parse::<Augment>().is_err(), "{name}");
+        }
     }
 
     #[test]
@@ -201,9 +309,36 @@ mod tests {
         struct Recipe {
             augment: Augment,
         }
-        for augment in [Augment::None, Augment::PAD_CROP_FLIP, Augment::RANDOM_RESIZED_CROP_FLIP] {
-            let text = toml::to_string(&Recipe { augment }).unwrap();
-            assert_eq!(toml::from_str::<Recipe>(&text).unwrap(), Recipe { augment }, "{text}");
+        for name in NAMES {
+            let recipe = Recipe { augment: name.parse().unwrap() };
+            let text = toml::to_string(&recipe).unwrap();
+            assert_eq!(toml::from_str::<Recipe>(&text).unwrap(), recipe, "{text}");
         }
+        let text = "augment = { kind = \"pad-crop\", padding = 2, flip = true }";
+        let augment = Augment::PadCrop { padding: 2, flip: Flip::Random };
+        assert_eq!(toml::from_str::<Recipe>(text).unwrap(), Recipe { augment });
+        let error = toml::from_str::<Recipe>(&text.replace("true", "\"sometimes\"")).unwrap_err();
+        assert!(error.message().contains("true, false or \"alternating\""), "{error}");
+    }
+
+    /// Whether each of these samples is mirrored in an epoch.
+    fn mirrored(flip: Flip, seed: u64, epoch: u64) -> Vec<bool> {
+        let augment = Augment::PadCrop { padding: 4, flip };
+        let change = |index| Change::new(augment, seed, epoch, 1_000 - u64::from(index), index);
+        (0..1_000).map(|index| change(index).shift_and_flip().1).collect()
+    }
+
+    #[test]
+    fn alternating_flips_show_both_sides_in_two_epochs() {
+        let [first, second, third] = [0, 1, 2].map(|epoch| mirrored(Flip::Alternating, 3, epoch));
+        assert!(first.iter().zip(&second).all(|(first, second)| first != second));
+        assert_eq!(first, third);
+        // Half of them begin with the mirror image: 500 of 1,000 give or take 16, here four times that.
+        let count = |flips: &[bool]| flips.iter().filter(|&&mirrored| mirrored).count();
+        assert!((436..=564).contains(&count(&first)), "{}", count(&first));
+        assert_ne!(first, mirrored(Flip::Alternating, 4, 0), "another seed");
+        let random = [0, 1].map(|epoch| mirrored(Flip::Random, 3, epoch));
+        let both = random[0].iter().zip(&random[1]).filter(|(first, second)| first != second);
+        assert!((436..=564).contains(&both.count()), "random flips are independent");
     }
 }

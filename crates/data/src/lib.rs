@@ -49,7 +49,7 @@ mod statistics;
 mod synthetic;
 mod vectors;
 
-pub use augment::Augment;
+pub use augment::{Augment, Flip};
 pub use dataset::{Dataset, Kind};
 pub use error::{BadSample, DataError, Issue};
 pub use export::export_image_folder;

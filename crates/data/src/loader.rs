@@ -2,6 +2,7 @@ use std::sync::Arc;
 
 use rand::seq::SliceRandom;
 
+use crate::augment::Change;
 use crate::pipeline::Pipeline;
 use crate::random::{Purpose, stream};
 use crate::read_ahead::{ReadAhead, Slot, Work};
@@ -62,8 +63,9 @@ pub fn default_workers() -> usize {
 ///
 /// Batch `k` depends on the dataset, the options without `workers`, and `k` alone: an epoch's
 /// order is a permutation drawn from (seed, epoch), a sample's augmentation from (seed, epoch,
-/// position). Starting at any step costs no more than one permutation. The samples that do not
-/// fill the last batch of an epoch are left out of that epoch.
+/// position), whether alternating flips begin with the mirror image from (seed, sample). Starting at
+/// any step costs no more than one permutation. The samples that do not fill the last batch of an
+/// epoch are left out of that epoch.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -131,9 +133,9 @@ impl TrainLoader {
         let write = move |slot: Slot<'_>| {
             let epoch = slot.step / steps_per_epoch;
             let position = (slot.step % steps_per_epoch) * batch_size as u64 + slot.position as u64;
-            let rng = stream(seed, Purpose::Augmentation, epoch, position);
+            let change = Change::new(augment, seed, epoch, position, slot.index);
             *slot.label = pipeline.dataset.labels[slot.index as usize];
-            pipeline.write(slot.index as usize, Some((augment, rng)), slot.input)
+            pipeline.write(slot.index as usize, Some(change), slot.input)
         };
         let work = Work { order, write, input_len, batch_size };
         Ok(Self { ahead: ReadAhead::start(work, first_step, workers)? })

@@ -1,14 +1,12 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
-use rand_chacha::ChaCha8Rng;
-
-use crate::augment::random_crop_box;
+use crate::augment::Change;
 use crate::dataset::{PixelShape, Samples};
 use crate::image_file::{PixelView, Pixels};
 use crate::preprocessing::Normalizer;
 use crate::resize::{crop_and_resize, to_network_size};
-use crate::{Augment, DataError, Dataset, Preprocessing, Resize};
+use crate::{DataError, Dataset, Preprocessing, Resize};
 
 thread_local! {
     /// The picture at the network's size, kept between samples.
@@ -50,11 +48,11 @@ impl Pipeline {
         self.preprocessing.input_len()
     }
 
-    /// Writes sample `index` (of all samples), with one random change if there is an `augment`.
+    /// Writes sample `index` (of all samples), with a random change if there is one.
     pub(crate) fn write(
         &self,
         index: usize,
-        augment: Option<(Augment, ChaCha8Rng)>,
+        change: Option<Change>,
         input: &mut [f32],
     ) -> Result<(), DataError> {
         match &self.dataset.samples {
@@ -65,11 +63,11 @@ impl Pipeline {
             Samples::Pixels { shape, data } => {
                 let PixelShape { channels, height, width } = *shape;
                 let data = &data[index * shape.len()..][..shape.len()];
-                self.write_picture(PixelView { channels, height, width, data }, augment, input)
+                self.write_picture(PixelView { channels, height, width, data }, change, input)
             }
             Samples::Files { paths, .. } => {
                 let pixels = Pixels::load(&paths[index])?;
-                self.write_picture(pixels.view(), augment, input)
+                self.write_picture(pixels.view(), change, input)
             }
         }
     }
@@ -77,22 +75,13 @@ impl Pipeline {
     fn write_picture(
         &self,
         picture: PixelView<'_>,
-        augment: Option<(Augment, ChaCha8Rng)>,
+        mut change: Option<Change>,
         input: &mut [f32],
     ) -> Result<(), DataError> {
         let p = &self.preprocessing;
         let shape = PixelShape { channels: p.channels, height: p.height, width: p.width };
-        let mut augment = augment;
-        let crop = match &mut augment {
-            Some((Augment::RandomResizedCrop { .. }, rng)) => {
-                Some(random_crop_box(picture.height, picture.width, rng))
-            }
-            _ => None,
-        };
-        let (shift, flip) = match &mut augment {
-            Some((augment, rng)) => augment.shift_and_flip(rng),
-            None => ([0, 0], false),
-        };
+        let crop = change.as_mut().and_then(|it| it.crop_box(picture.height, picture.width));
+        let (shift, flip) = change.as_mut().map_or(([0, 0], false), Change::shift_and_flip);
         let has_size = picture.channels == shape.channels
             && picture.height == shape.height
             && picture.width == shape.width;

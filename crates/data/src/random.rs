@@ -13,6 +13,7 @@ pub(crate) enum Purpose {
     Augmentation = 4,
     Shapes = 5,
     Spirals = 6,
+    AlternatingFlip = 7,
 }
 
 /// The generator for one thing: for example (seed, augmentation, epoch, position).

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use image::{Rgb, RgbImage};
 use residua_data::{
-    Augment, Batch, DataError, Dataset, EvalLoader, LoaderOptions, OpenOptions, Preprocessing,
-    Resize, Split, TrainLoader, open,
+    Augment, Batch, DataError, Dataset, EvalLoader, Flip, LoaderOptions, OpenOptions,
+    Preprocessing, Resize, Split, TrainLoader, open,
 };
 use tempfile::TempDir;
 
@@ -298,7 +298,7 @@ fn options_that_do_not_fit_are_refused() {
         let error = refuse(&dataset, LoaderOptions { batch_size, ..good.clone() });
         assert!(error.contains(&format!("got {batch_size}, expected 1 to 130")), "{error}");
     }
-    let augment = Augment::PadCrop { padding: 32, flip: false };
+    let augment = Augment::PadCrop { padding: 32, flip: Flip::Never };
     assert!(refuse(&dataset, LoaderOptions { augment, ..good.clone() }).contains("padding 32"));
     let spirals = Arc::new(open("synthetic:spirals", &OpenOptions::default()).unwrap());
     assert!(refuse(&spirals, good.clone()).contains("vectors can only take none"));

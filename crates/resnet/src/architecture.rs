@@ -119,6 +119,19 @@ pub struct Stem {
     pub width: usize,
 }
 
+/// What leads into a stage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Transition {
+    /// Nothing: its first block changes the width and has the stride.
+    #[default]
+    None,
+    /// A 3×3 convolution to the channels that the stage puts out, a 2×2 max pool of stride 2, batch norm
+    /// and ReLU, without a shortcut. The blocks behind are all alike. (Page 2019, "How to Train Your
+    /// ResNet 8: Bag of Tricks".)
+    Conv3x3Pool,
+}
+
 /// Blocks of the same width.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -130,6 +143,15 @@ pub struct Stage {
     /// Stride of the first block.
     #[serde(default = "one")]
     pub stride: usize,
+    /// What leads into it.
+    #[serde(default, skip_serializing_if = "Transition::is_none")]
+    pub transition: Transition,
+}
+
+impl Transition {
+    fn is_none(&self) -> bool {
+        *self == Self::None
+    }
 }
 
 fn one() -> usize {
@@ -161,7 +183,7 @@ impl Architecture {
         ArchitectureBuilder::new(input, classes)
     }
 
-    /// Reads the TOML form. Only `name`, `norm` and `stride` may be left out; a key it does not
+    /// Reads the TOML form. Only `name`, `norm`, `stride` and `transition` may be left out; a key it does not
     /// know is refused.
     ///
     /// ```
@@ -257,7 +279,8 @@ impl Architecture {
     /// Layers with weights on the way through all branches, the number in `resnet20`. (That of
     /// `wide-resnet28-10` is two more: its authors count three learned shortcuts and not the head.)
     pub fn depth(&self) -> usize {
-        2 + self.num_blocks() * self.block().depth()
+        let transitions = self.0.stages.iter().filter(|stage| !stage.transition.is_none()).count();
+        2 + transitions + self.num_blocks() * self.block().depth()
     }
 
     /// What it computes.

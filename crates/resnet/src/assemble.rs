@@ -7,7 +7,9 @@ use std::ops::Range;
 
 use residua_graph::{Conv2d, Graph, GraphBuilder, GraphError, MaxPool, Shape, ValueId};
 
-use crate::{ArchitectureBuilder, ArchitectureError, Block, Family, Shortcut, StemKind};
+use crate::{
+    ArchitectureBuilder, ArchitectureError, Block, Family, Shortcut, StemKind, Transition,
+};
 
 /// Where a block is in its graph: it computes `output` from `input`, as
 /// `relu(branch + shortcut)`, or `branch + shortcut` in the pre-activation family.
@@ -72,6 +74,10 @@ impl Assembler<'_> {
     fn run(mut self) -> Result<(Graph, Vec<BlockSpan>), GraphError> {
         let mut x = self.stem()?;
         for (stage, &spec) in self.architecture.stages.iter().enumerate() {
+            if spec.transition == Transition::Conv3x3Pool {
+                let width = spec.width * self.architecture.block.expansion();
+                x = self.conv_pool(&format!("layer{}.transition", stage + 1), x, width)?;
+            }
             for index in 0..spec.blocks {
                 let stride = if index == 0 { spec.stride } else { 1 };
                 x = self.block(stage, index, x, &self.branch_layers(spec.width, stride))?;
@@ -102,6 +108,29 @@ impl Assembler<'_> {
             }
             StemKind::Conv3x3 | StemKind::Linear => Ok(x),
         }
+    }
+
+    /// [`Transition::Conv3x3Pool`]. The pool stands before the batch norm, which has a quarter of the work so;
+    /// in the pre-activation family batch norm and ReLU stand before the convolution.
+    fn conv_pool(
+        &mut self,
+        name: &str,
+        mut x: ValueId,
+        width: usize,
+    ) -> Result<ValueId, GraphError> {
+        let preact = self.architecture.family == Family::Preact;
+        if preact {
+            x = self.norm(&format!("{name}.bn"), x)?;
+            x = self.builder.relu(&format!("{name}.relu"), x);
+        }
+        x = self.layer(&format!("{name}.conv"), x, &Layer { width, kernel_size: 3, stride: 1 })?;
+        let pool = MaxPool { kernel_size: 2, stride: 2, padding: 0 };
+        x = self.builder.max_pool(&format!("{name}.maxpool"), x, pool)?;
+        if !preact {
+            x = self.norm(&format!("{name}.bn"), x)?;
+            x = self.builder.relu(&format!("{name}.relu"), x);
+        }
+        Ok(x)
     }
 
     fn head(&mut self, mut x: ValueId) -> Result<ValueId, GraphError> {

@@ -2,8 +2,8 @@ use residua_graph::Shape;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Architecture, ArchitectureError, Block, Family, Shortcut, Stage, Stem, StemKind, assemble,
-    shape,
+    Architecture, ArchitectureError, Block, Family, Shortcut, Stage, Stem, StemKind, Transition,
+    assemble, shape,
 };
 
 // Far above any network of the literature; they keep sizes from overflowing when a description
@@ -119,7 +119,13 @@ impl ArchitectureBuilder {
 
     /// Adds a stage of `blocks` blocks, the first with this stride.
     pub fn stage(mut self, blocks: usize, width: usize, stride: usize) -> Self {
-        self.stages.push(Stage { blocks, width, stride });
+        self.stages.push(Stage { blocks, width, stride, transition: Transition::None });
+        self
+    }
+
+    /// Adds a stage of `blocks` blocks after a [`Transition::Conv3x3Pool`].
+    pub fn pooled_stage(mut self, blocks: usize, width: usize) -> Self {
+        self.stages.push(Stage { blocks, width, stride: 1, transition: Transition::Conv3x3Pool });
         self
     }
 
@@ -160,6 +166,16 @@ impl ArchitectureBuilder {
             self.in_range(&subject("number of blocks"), stage.blocks, 1, MAX_BLOCKS)?;
             self.in_range(&subject("width"), stage.width, 1, MAX_WIDTH)?;
             self.in_range(&subject("stride"), stage.stride, 1, MAX_STRIDE)?;
+            let conv_pool = stage.transition == Transition::Conv3x3Pool;
+            self.check(!conv_pool || stage.stride == 1, &subject("stride"), stage.stride, || {
+                "1 after a transition".to_owned()
+            })?;
+            self.check(
+                !conv_pool || self.block != Block::Dense,
+                &subject("transition"),
+                "conv3x3-pool",
+                || "none in a fully connected network".to_owned(),
+            )?;
             blocks = blocks.saturating_add(stage.blocks);
         }
         self.in_range("number of blocks", blocks, 1, MAX_BLOCKS)
@@ -217,7 +233,11 @@ impl ArchitectureBuilder {
             StemKind::Conv7x7Pool => &[2, 2],
             StemKind::Conv3x3 | StemKind::Linear => &[],
         };
-        let strides = stem.iter().copied().chain(self.stages.iter().map(|stage| stage.stride));
+        let strides = self.stages.iter().map(|stage| match stage.transition {
+            Transition::None => stage.stride,
+            Transition::Conv3x3Pool => 2,
+        });
+        let strides = stem.iter().copied().chain(strides);
         let mut before_last = 0;
         let mut total: usize = 1;
         for stride in strides.filter(|&stride| stride > 1) {

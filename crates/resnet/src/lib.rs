@@ -17,11 +17,13 @@
 //! ```
 //!
 //! # Names of parameters
-//! They are torchvision's. Blocks are `layer{stage}.{block}`, from `layer1.0`.
+//! They are torchvision's. Blocks are `layer{stage}.{block}`, from `layer1.0`; what leads into a stage,
+//! which torchvision has not, is `layer{stage}.transition`.
 //!
 //! | | convolutional | pre-activation | fully connected |
 //! |---|---|---|---|
 //! | stem | `conv1`, `bn1` | `conv1` | `fc1`, `bn1` |
+//! | transition | `transition.conv`, `transition.bn` | `transition.bn`, `transition.conv` | |
 //! | block | `conv1`, `bn1`, `conv2`, `bn2` | `bn1`, `conv1`, `bn2`, `conv2` | `fc1`, `bn1`, `fc2`, `bn2` |
 //! | learned shortcut | `downsample.0`, `downsample.1` (batch norm) | `downsample.0` | `downsample.0`, `downsample.1` |
 //! | head | `fc` | `norm`, `fc` | `fc` |
@@ -41,7 +43,7 @@ mod shape;
 mod suggest;
 mod summary;
 
-pub use architecture::{Architecture, Block, Family, Shortcut, Stage, Stem, StemKind};
+pub use architecture::{Architecture, Block, Family, Shortcut, Stage, Stem, StemKind, Transition};
 pub use assemble::BlockSpan;
 pub use builder::ArchitectureBuilder;
 pub use error::ArchitectureError;

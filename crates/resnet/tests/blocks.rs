@@ -290,3 +290,53 @@ fn module_names_are_unique() {
         assert_eq!(names.len(), graph.nodes().len(), "{name}");
     }
 }
+
+/// `name <- inputs` of the nodes between two blocks.
+fn between(family: Family, block: Block) -> (Vec<String>, Architecture) {
+    let architecture = Architecture::builder(Shape::image(3, 8, 8), 10)
+        .family(family)
+        .block(block)
+        .stage(1, 16, 1)
+        .pooled_stage(2, 24)
+        .build()
+        .unwrap();
+    let graph = architecture.to_graph().unwrap();
+    let blocks = architecture.blocks();
+    let nodes = &graph.nodes()[blocks[0].nodes.end..blocks[1].nodes.start];
+    assert_eq!(nodes[0].inputs, [blocks[0].output]);
+    assert!(nodes.windows(2).all(|pair| pair[1].inputs == [pair[0].output]));
+    assert_eq!(blocks[1].input, nodes.last().unwrap().output);
+    assert!(blocks[1].has_identity_shortcut() && blocks[2].has_identity_shortcut());
+    assert_eq!(graph.shape(blocks[1].input), Shape::image(24 * block.expansion(), 4, 4));
+    (nodes.iter().map(|node| node.name.clone()).collect(), architecture)
+}
+
+#[test]
+fn a_transition_changes_width_and_size_before_the_blocks() {
+    let name = |part: &&str| format!("layer2.transition.{part}");
+    for block in [Block::Basic, Block::Bottleneck] {
+        let (nodes, architecture) = between(Family::Residual, block);
+        assert_eq!(nodes, ["conv", "maxpool", "bn", "relu"].iter().map(name).collect::<Vec<_>>());
+        assert_eq!(architecture.depth(), 2 + 1 + 3 * block.depth());
+        let (nodes, _) = between(Family::Preact, block);
+        assert_eq!(nodes, ["bn", "relu", "conv", "maxpool"].iter().map(name).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn a_transition_has_the_stride_and_a_picture() {
+    let refusal = |text: &str| Architecture::from_toml(text).unwrap_err().to_string();
+    let text = |block: &str, stem: &str, input: &str, stage: &str| {
+        format!(
+            "family = 'residual'\nblock = '{block}'\nshortcut = 'zero-pad'\nclasses = 10\n\
+             input = {input}\nstem = {{ kind = '{stem}', width = 8 }}\n\
+             stages = [{{ blocks = 1, width = 8, transition = 'conv3x3-pool'{stage} }}]"
+        )
+    };
+    let fine = Architecture::from_toml(&text("basic", "conv3x3", "[3, 8, 8]", "")).unwrap();
+    assert_eq!(Architecture::from_toml(&fine.to_toml()).unwrap(), fine);
+    let error = refusal(&text("basic", "conv3x3", "[3, 8, 8]", ", stride = 2"));
+    assert!(error.contains("stride of stage 1 is 2, expected 1 after a transition"), "{error}");
+    let error = refusal(&text("dense", "linear", "[8, 1, 1]", ""));
+    assert!(error.contains("transition of stage 1 is conv3x3-pool, expected none"), "{error}");
+}

@@ -13,7 +13,8 @@ fn descriptions() -> impl Strategy<Value = ArchitectureBuilder> {
     let block = prop::sample::select(vec![Block::Basic, Block::Bottleneck, Block::Dense]);
     let shortcut = prop::sample::select(Shortcut::ALL.to_vec());
     let stem = prop::sample::select(vec![StemKind::Conv3x3, StemKind::Conv7x7Pool]);
-    let stages = prop::collection::vec((1..4usize, 1..20usize, 1..4usize), 1..5);
+    // A stride of 0 stands for a transition.
+    let stages = prop::collection::vec((1..4usize, 1..20usize, 0..4usize), 1..5);
     let input = (1..5usize, 1..80usize, 1..80usize);
     (family, block, shortcut, stem, stages, input, any::<bool>(), "[ -~]{1,12}", 2..20usize)
         .prop_map(|(family, block, shortcut, stem, stages, (c, h, w), norm, name, classes)| {
@@ -30,8 +31,11 @@ fn descriptions() -> impl Strategy<Value = ArchitectureBuilder> {
                 .norm(norm)
                 .stem(stem, stages[0].1);
             for (blocks, width, stride) in stages {
-                let stride = if block == Block::Dense { 1 } else { stride };
-                builder = builder.stage(blocks, width, stride);
+                builder = match (block, stride) {
+                    (Block::Dense, _) => builder.stage(blocks, width, 1),
+                    (_, 0) => builder.pooled_stage(blocks, width),
+                    _ => builder.stage(blocks, width, stride),
+                };
             }
             builder
         })

@@ -23,6 +23,7 @@ pub(crate) fn all() -> Vec<Architecture> {
     };
     let basic = |builder: ArchitectureBuilder| builder.stage(1, 5, 1).stage(2, 9, 2);
     let wide = |builder: ArchitectureBuilder| builder.stage(1, 17, 1).stage(1, 33, 2);
+    let pooled = |builder: ArchitectureBuilder| builder.stage(1, 5, 1).pooled_stage(1, 6);
     let bottleneck = |builder: ArchitectureBuilder| {
         builder.block(Block::Bottleneck).stage(1, 2, 1).stage(2, 3, 2)
     };
@@ -48,6 +49,9 @@ pub(crate) fn all() -> Vec<Architecture> {
         ("preact-projection", basic(image(Family::Preact)).shortcut(Shortcut::Projection)),
         ("preact-none", basic(image(Family::Preact)).shortcut(Shortcut::None)),
         ("preact-bottleneck", bottleneck(image(Family::Preact)).shortcut(Shortcut::ProjectionAll)),
+        ("transition", pooled(image(Family::Residual)).shortcut(Shortcut::Projection)),
+        ("transition-no-norm", pooled(image(Family::Plain)).norm(false)),
+        ("transition-preact", pooled(image(Family::Preact)).block(Block::Bottleneck)),
         ("photo", photo.clone()),
         ("photo-projection", photo.shortcut(Shortcut::Projection)),
         ("dense-plain", layers(dense(Family::Plain))),
