@@ -227,24 +227,24 @@ impl ArchitectureBuilder {
         })
     }
 
-    /// The least height and width that leave two rows and columns to the last stride.
+    /// The least height and width that leave two rows and columns to the last stride or pool.
     fn least_side(&self) -> usize {
         let stem: &[usize] = match self.stem.kind {
             StemKind::Conv7x7Pool => &[2, 2],
             StemKind::Conv3x3 | StemKind::Linear => &[],
         };
-        let strides = self.stages.iter().map(|stage| match stage.transition {
-            Transition::None => stage.stride,
-            Transition::Conv3x3Pool => 2,
-        });
-        let strides = stem.iter().copied().chain(strides);
-        let mut before_last = 0;
-        let mut total: usize = 1;
-        for stride in strides.filter(|&stride| stride > 1) {
-            before_last = total;
-            total = total.saturating_mul(stride);
-        }
-        before_last.saturating_add(1)
+        let stem = stem.iter().map(|&stride| (Transition::None, stride));
+        let stages = self.stages.iter().map(|stage| (stage.transition, stage.stride));
+        let mut smaller: Vec<_> = stem.chain(stages).collect();
+        smaller.retain(|&(transition, stride)| stride > 1 || transition != Transition::None);
+        let least_of_last = smaller.pop().map_or(1, |_| 2);
+        // Of a side, a stride s makes ceil(side / s), a transition's pool floor(side / 2).
+        smaller.iter().rev().fold(least_of_last, |side: usize, &(transition, stride)| {
+            match transition {
+                Transition::None => (side - 1).saturating_mul(stride).saturating_add(1),
+                Transition::Conv3x3Pool => side.saturating_mul(2),
+            }
+        })
     }
 
     fn in_range(

@@ -340,3 +340,17 @@ fn a_transition_has_the_stride_and_a_picture() {
     let error = refusal(&text("dense", "linear", "[8, 1, 1]", ""));
     assert!(error.contains("transition of stage 1 is conv3x3-pool, expected none"), "{error}");
 }
+
+#[test]
+fn each_pool_needs_two_rows() {
+    let build = |side| {
+        let builder = Architecture::builder(Shape::image(3, side, side), 10);
+        builder.pooled_stage(1, 8).stage(1, 8, 2).pooled_stage(1, 8).build()
+    };
+    // 6 rows become 3, 2 and 1; 5 would become 2, 1 and none.
+    let architecture = build(6).unwrap();
+    let last = architecture.blocks().pop().unwrap();
+    assert_eq!(architecture.to_graph().unwrap().shape(last.output), Shape::image(8, 1, 1));
+    let error = build(5).unwrap_err().to_string();
+    assert!(error.contains("expected at least 3x6x6"), "{error}");
+}
