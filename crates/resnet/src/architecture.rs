@@ -132,6 +132,17 @@ pub enum Transition {
     Conv3x3Pool,
 }
 
+/// What makes a vector of the last stage's channels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pool {
+    /// The mean over all positions.
+    #[default]
+    Avg,
+    /// The maximum over all positions, of which there are at most 15×15, in a square.
+    Max,
+}
+
 /// Blocks of the same width.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -146,6 +157,12 @@ pub struct Stage {
     /// What leads into it.
     #[serde(default, skip_serializing_if = "Transition::is_none")]
     pub transition: Transition,
+}
+
+impl Pool {
+    pub(crate) fn is_avg(&self) -> bool {
+        *self == Self::Avg
+    }
 }
 
 impl Transition {
@@ -183,8 +200,8 @@ impl Architecture {
         ArchitectureBuilder::new(input, classes)
     }
 
-    /// Reads the TOML form. Only `name`, `norm`, `stride` and `transition` may be left out; a key it does not
-    /// know is refused.
+    /// Reads the TOML form. Only `name`, `norm`, `pool`, `stride` and `transition` may be left out; a
+    /// key it does not know is refused.
     ///
     /// ```
     /// use residua_resnet::Architecture;
@@ -258,6 +275,11 @@ impl Architecture {
     /// Its stages.
     pub fn stages(&self) -> &[Stage] {
         &self.0.stages
+    }
+
+    /// What makes a vector of the last stage's channels.
+    pub fn pool(&self) -> Pool {
+        self.0.pool
     }
 
     /// Shape of one sample. A fully connected network reads an image as one vector in memory order

@@ -8,7 +8,7 @@ use std::ops::Range;
 use residua_graph::{Conv2d, Graph, GraphBuilder, GraphError, MaxPool, Shape, ValueId};
 
 use crate::{
-    ArchitectureBuilder, ArchitectureError, Block, Family, Shortcut, StemKind, Transition,
+    ArchitectureBuilder, ArchitectureError, Block, Family, Pool, Shortcut, StemKind, Transition,
 };
 
 /// Where a block is in its graph: it computes `output` from `input`, as
@@ -139,9 +139,21 @@ impl Assembler<'_> {
             x = self.builder.relu("relu", x);
         }
         if self.architecture.block != Block::Dense {
-            x = self.builder.global_avg_pool("avgpool", x);
+            x = match self.architecture.pool {
+                Pool::Avg => self.builder.global_avg_pool("avgpool", x),
+                Pool::Max => self.global_max_pool(x)?,
+            };
         }
         self.builder.linear("fc", x, self.architecture.classes)
+    }
+
+    /// One window over all there is, and the vector of what comes out.
+    fn global_max_pool(&mut self, x: ValueId) -> Result<ValueId, GraphError> {
+        let shape = self.builder.shape(x);
+        let side = shape.h.min(shape.w);
+        let pool = MaxPool { kernel_size: side, stride: side, padding: 0 };
+        let x = self.builder.max_pool("maxpool_head", x, pool)?;
+        Ok(self.builder.global_avg_pool("flatten", x))
     }
 
     fn branch_layers(&self, width: usize, stride: usize) -> Vec<Layer> {

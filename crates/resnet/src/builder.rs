@@ -2,8 +2,8 @@ use residua_graph::Shape;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Architecture, ArchitectureError, Block, Family, Shortcut, Stage, Stem, StemKind, Transition,
-    assemble, shape,
+    Architecture, ArchitectureError, Block, Family, Pool, Shortcut, Stage, Stem, StemKind,
+    Transition, assemble, shape,
 };
 
 // Far above any network of the literature; they keep sizes from overflowing when a description
@@ -15,6 +15,7 @@ const MAX_SIDE: usize = 1 << 13;
 const MAX_FEATURES: usize = 1 << 28;
 const MAX_CLASSES: usize = 1 << 20;
 const MAX_STRIDE: usize = 8;
+const MAX_POOL_SIDE: usize = 15;
 const MAX_PARAMETERS: usize = 1 << 32;
 
 /// An [`Architecture`] in the making, made by [`Architecture::builder`]; also its data form.
@@ -47,6 +48,8 @@ pub struct ArchitectureBuilder {
     pub(crate) shortcut: Shortcut,
     #[serde(default = "yes")]
     pub(crate) norm: bool,
+    #[serde(default, skip_serializing_if = "Pool::is_avg")]
+    pub(crate) pool: Pool,
     pub(crate) classes: usize,
     #[serde(with = "shape")]
     pub(crate) input: Shape,
@@ -70,6 +73,7 @@ impl ArchitectureBuilder {
             block: Block::Basic,
             shortcut: Shortcut::ZeroPad,
             norm: true,
+            pool: Pool::Avg,
             classes,
             input,
             stem: Stem { kind: StemKind::Conv3x3, width: 16 },
@@ -111,6 +115,12 @@ impl ArchitectureBuilder {
         self
     }
 
+    /// What makes a vector of the last stage's channels; the mean if not set.
+    pub fn pool(mut self, pool: Pool) -> Self {
+        self.pool = pool;
+        self
+    }
+
     /// The first layer.
     pub fn stem(mut self, kind: StemKind, width: usize) -> Self {
         self.stem = Stem { kind, width };
@@ -139,7 +149,10 @@ impl ArchitectureBuilder {
         self.check_sizes()?;
         self.check_kinds()?;
         self.check_input()?;
-        let (graph, _) = assemble::assemble(&self)?;
+        let (graph, blocks) = assemble::assemble(&self)?;
+        if let (Pool::Max, Some(last)) = (self.pool, blocks.last()) {
+            self.check_max_pool(graph.shape(last.output))?;
+        }
         let parameters = graph.num_parameters();
         self.check(parameters <= MAX_PARAMETERS, "number of parameters", parameters, || {
             format!("at most {MAX_PARAMETERS}")
@@ -224,6 +237,14 @@ impl ArchitectureBuilder {
                 "an image of at least {least}x{least} (fully connected networks take vectors)"
             ),
             _ => format!("at least {c}x{least}x{least}, so that no stride skips all there is"),
+        })
+    }
+
+    /// One window takes all that the last stage puts out.
+    fn check_max_pool(&self, Shape { h, w, .. }: Shape) -> Result<(), ArchitectureError> {
+        let fits = self.block != Block::Dense && h == w && h <= MAX_POOL_SIDE;
+        self.check(fits, "pool", format!("max of {h}x{w} positions"), || {
+            format!("a square of up to {MAX_POOL_SIDE}x{MAX_POOL_SIDE} positions, or avg")
         })
     }
 

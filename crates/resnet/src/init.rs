@@ -8,26 +8,33 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Architecture, ArchitectureError};
 
-/// Standard deviation of a convolution's initial weights.
+/// A convolution's initial weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Init {
-    /// `sqrt(2 / (kh·kw·out_channels))`, which keeps the size of gradients; torchvision's.
+    /// Normal, of standard deviation `sqrt(2 / (kh·kw·out_channels))`, which keeps the size of
+    /// gradients; torchvision's.
     #[default]
     KaimingFanOut,
-    /// `sqrt(2 / (kh·kw·in_channels))`, which keeps the size of activations.
+    /// Normal, of standard deviation `sqrt(2 / (kh·kw·in_channels))`, which keeps the size of
+    /// activations.
     KaimingFanIn,
+    /// The first output channels are the input's channels, as by `torch.nn.init.dirac_`; output
+    /// channels beyond those, and the first convolution, are [`KaimingFanOut`](Self::KaimingFanOut).
+    /// (Jordan 2024, arXiv 2404.00498, section 3.3.)
+    Dirac,
 }
 
 impl Init {
     /// All of them.
-    pub const ALL: [Self; 2] = [Self::KaimingFanOut, Self::KaimingFanIn];
+    pub const ALL: [Self; 3] = [Self::KaimingFanOut, Self::KaimingFanIn, Self::Dirac];
 
     /// The word for it in TOML and on the command line.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::KaimingFanOut => "kaiming-fan-out",
             Self::KaimingFanIn => "kaiming-fan-in",
+            Self::Dirac => "dirac",
         }
     }
 }
@@ -46,7 +53,7 @@ impl FromStr for Init {
             ArchitectureError::UnknownWord {
                 what: "init",
                 got: word.to_owned(),
-                expected: "kaiming-fan-out or kaiming-fan-in",
+                expected: "kaiming-fan-out, kaiming-fan-in or dirac",
             }
         })
     }
@@ -68,7 +75,7 @@ pub struct InitOptions {
 ///
 /// | tensor | value |
 /// |---|---|
-/// | convolutions | normal, mean 0, He's standard deviation by [`InitOptions::init`] |
+/// | convolutions | normal, mean 0, He's standard deviation, or the identity, by [`InitOptions::init`] |
 /// | linear layers but the last | normal, `sqrt(2 / in_features)`: fan-in under either setting |
 /// | the last one, `fc` | uniform below `1/sqrt(in_features)`, weight and bias, as `torch.nn.Linear` |
 /// | other biases | 0 |
@@ -121,12 +128,18 @@ fn fill(spec: &TensorSpec, options: &InitOptions, graph: &Graph, values: &mut [f
         }
         Role::ConvWeight | Role::LinearWeight => {
             let fan = match (spec.role, options.init) {
-                (Role::ConvWeight, Init::KaimingFanOut) => {
+                (Role::ConvWeight, Init::KaimingFanOut | Init::Dirac) => {
                     spec.shape[0] * spec.shape[2..].iter().product::<usize>()
                 }
                 _ => fan_in(spec),
             };
             fill_normal(stream(options.seed, &spec.name), (2.0 / fan as f64).sqrt(), values);
+            if options.init == Init::Dirac
+                && spec.role == Role::ConvWeight
+                && spec.name != "conv1.weight"
+            {
+                fill_dirac(&spec.shape, values);
+            }
         }
         Role::NormWeight => values.fill(1.0),
         _ => {}
@@ -169,6 +182,16 @@ fn fill_normal(mut rng: ChaCha8Rng, std: f64, values: &mut [f32]) {
     for value in values {
         let sample: f64 = StandardNormal.sample(&mut rng);
         *value = (std * sample) as f32;
+    }
+}
+
+/// Filters that put out one input channel each, as far as there are input channels.
+fn fill_dirac(shape: &[usize], values: &mut [f32]) {
+    let (ic, taps) = (shape[1], shape[2] * shape[3]);
+    let centre = shape[2] / 2 * shape[3] + shape[3] / 2;
+    for (channel, filter) in values.chunks_exact_mut(ic * taps).take(ic).enumerate() {
+        filter.fill(0.0);
+        filter[channel * taps + centre] = 1.0;
     }
 }
 

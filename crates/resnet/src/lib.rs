@@ -30,8 +30,8 @@
 //!
 //! Bottleneck blocks have `conv3` and `bn3` as well, and their stride on the 3×3 convolution. In the
 //! pre-activation family a learned shortcut starts from the block's first ReLU (He et al. 2016),
-//! any other from the block's input. Nodes without parameters are `relu`, `maxpool`, `avgpool`, and
-//! in a block `relu1`…, `downsample` (zero padding) and `add`.
+//! any other from the block's input. Nodes without parameters are `relu`, `maxpool`, `avgpool`
+//! (or `maxpool_head` and `flatten`), and in a block `relu1`…, `downsample` (zero padding) and `add`.
 
 mod architecture;
 mod assemble;
@@ -43,7 +43,9 @@ mod shape;
 mod suggest;
 mod summary;
 
-pub use architecture::{Architecture, Block, Family, Shortcut, Stage, Stem, StemKind, Transition};
+pub use architecture::{
+    Architecture, Block, Family, Pool, Shortcut, Stage, Stem, StemKind, Transition,
+};
 pub use assemble::BlockSpan;
 pub use builder::ArchitectureBuilder;
 pub use error::ArchitectureError;

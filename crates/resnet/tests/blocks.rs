@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use residua_graph::{Graph, Op, TensorSpec, ValueId};
-use residua_resnet::{Architecture, Block, BlockSpan, Family, Shape, Shortcut, StemKind};
+use residua_resnet::{Architecture, Block, BlockSpan, Family, Pool, Shape, Shortcut, StemKind};
 
 fn small(name: &str) -> (Architecture, Graph) {
     let input = if name.starts_with("dense") { Shape::vector(2) } else { Shape::image(3, 32, 32) };
@@ -353,4 +353,39 @@ fn each_pool_needs_two_rows() {
     assert_eq!(architecture.to_graph().unwrap().shape(last.output), Shape::image(8, 1, 1));
     let error = build(5).unwrap_err().to_string();
     assert!(error.contains("expected at least 3x6x6"), "{error}");
+}
+
+/// The last nodes but the linear layer, of a last stage of this size.
+fn head(pool: Pool, input: Shape, block: Block) -> Result<Vec<String>, String> {
+    let stem = if block == Block::Dense { StemKind::Linear } else { StemKind::Conv3x3 };
+    let architecture = Architecture::builder(input, 10)
+        .block(block)
+        .stem(stem, 8)
+        .stage(1, 8, 1)
+        .pool(pool)
+        .build()
+        .map_err(|error| error.to_string())?;
+    assert_eq!(Architecture::from_toml(&architecture.to_toml()).unwrap(), architecture);
+    let graph = architecture.to_graph().unwrap();
+    let (fc, nodes) = graph.nodes().split_last().unwrap();
+    assert_eq!(graph.shape(fc.inputs[0]), Shape::vector(8));
+    let first = architecture.blocks().pop().unwrap().nodes.end;
+    Ok(nodes[first..].iter().map(|node| node.name.clone()).collect())
+}
+
+#[test]
+fn the_head_takes_the_mean_or_the_maximum() {
+    let square = Shape::image(3, 15, 15);
+    assert_eq!(head(Pool::Avg, square, Block::Basic).unwrap(), ["avgpool"]);
+    assert_eq!(head(Pool::Max, square, Block::Basic).unwrap(), ["maxpool_head", "flatten"]);
+    for (input, block, got) in [
+        (Shape::image(3, 16, 16), Block::Basic, "16x16"),
+        (Shape::image(3, 8, 9), Block::Basic, "8x9"),
+        (Shape::image(3, 9, 8), Block::Basic, "9x8"),
+        (Shape::vector(8), Block::Dense, "1x1"),
+    ] {
+        let error = head(Pool::Max, input, block).unwrap_err();
+        let expected = format!("pool is max of {got} positions, expected a square of up to 15x15");
+        assert!(error.contains(&expected), "{error}, not {expected}");
+    }
 }

@@ -31,6 +31,10 @@ pub struct Recipe {
     pub batch_size: usize,
     /// Learning rate that the schedule starts from; the highest one, for `one-cycle`.
     pub lr: f64,
+    /// Learning rate of the head's linear layer as a multiple of the others'. Its weights decay as
+    /// fast as the others all the same.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub head_lr: f64,
     /// Momentum.
     #[serde(default = "default_momentum")]
     pub momentum: f64,
@@ -142,6 +146,14 @@ fn yes() -> bool {
     true
 }
 
+fn one() -> f64 {
+    1.0
+}
+
+fn is_one(value: &f64) -> bool {
+    *value == 1.0
+}
+
 impl Recipe {
     /// What gives good results on this dataset, opened from `data` with these options, without
     /// anything to be set:
@@ -170,6 +182,7 @@ impl Recipe {
             seed: 0,
             batch_size: Self::default_batch_size(dataset),
             lr,
+            head_lr: 1.0,
             momentum: default_momentum(),
             nesterov: false,
             weight_decay,
@@ -256,6 +269,8 @@ impl Recipe {
         at_least_one("batch_size", self.batch_size as u64)?;
         let (lr, momentum) = (self.lr, self.momentum);
         range("lr", lr, lr > 0.0 && (lr as f32).is_finite(), "a number above 0")?;
+        let head_lr = self.head_lr;
+        range("head_lr", head_lr, (1e-6..=1e6).contains(&head_lr), "1e-6 to 1e6")?;
         range("momentum", momentum, (0.0..1.0).contains(&momentum), "0 or more and below 1")?;
         if self.nesterov && momentum == 0.0 {
             return Err(refused("momentum", 0, "above 0 with nesterov"));

@@ -109,7 +109,8 @@ impl TrainStep {
 
     fn update(&mut self, lr: f32) {
         let (momentum, nesterov) = (self.momentum, self.nesterov);
-        for ParameterGroup { range, weight_decay } in &self.groups {
+        for ParameterGroup { range, lr_factor, weight_decay } in &self.groups {
+            let lr = lr * lr_factor;
             let sgd = Sgd { lr, momentum, nesterov, weight_decay: *weight_decay };
             let params = &mut self.weights.params[range.clone()];
             let velocity = &mut self.velocity[range.clone()];
@@ -151,16 +152,19 @@ impl TrainStep {
     }
 }
 
-/// Neighbouring parameters with the same weight decay.
+/// Neighbouring parameters with the same learning rate and weight decay.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ParameterGroup {
     /// Their place among all parameters.
     pub range: Range<usize>,
-    /// Their weight decay.
+    /// What the learning rate is multiplied by for them.
+    pub lr_factor: f32,
+    /// Their weight decay: that of the recipe over `lr_factor`, whose product with the learning rate is
+    /// the same for all.
     pub weight_decay: f32,
 }
 
-/// Which parameters decay, as the recipe says.
+/// Which parameters decay, and how fast they learn, as the recipe says.
 pub fn parameter_groups(graph: &Graph, recipe: &Recipe) -> Vec<ParameterGroup> {
     let mut groups: Vec<ParameterGroup> = Vec::new();
     for spec in graph.params() {
@@ -169,10 +173,14 @@ pub fn parameter_groups(graph: &Graph, recipe: &Recipe) -> Vec<ParameterGroup> {
             Role::NormWeight | Role::NormBias => recipe.decay_norm,
             _ => true,
         };
-        let weight_decay = if decays { recipe.weight_decay as f32 } else { 0.0 };
+        let lr_factor = if spec.name.starts_with("fc.") { recipe.head_lr } else { 1.0 };
+        let weight_decay = if decays { recipe.weight_decay / lr_factor } else { 0.0 };
+        let (lr_factor, weight_decay) = (lr_factor as f32, weight_decay as f32);
         match groups.last_mut() {
-            Some(last) if last.weight_decay == weight_decay => last.range.end = spec.range().end,
-            _ => groups.push(ParameterGroup { range: spec.range(), weight_decay }),
+            Some(last) if (last.lr_factor, last.weight_decay) == (lr_factor, weight_decay) => {
+                last.range.end = spec.range().end;
+            }
+            _ => groups.push(ParameterGroup { range: spec.range(), lr_factor, weight_decay }),
         }
     }
     groups

@@ -80,11 +80,13 @@ fn every_kind_of_dataset_has_a_recipe() {
 #[test]
 fn values_that_make_no_sense_are_refused() {
     type Change = fn(&mut Recipe);
-    let cases: [(Change, &str); 22] = [
+    let cases: [(Change, &str); 24] = [
         (|r| r.batch_size = 0, "batch_size is 0, expected at least 1"),
         (|r| r.lr = 0.0, "lr is 0, expected a number above 0"),
         (|r| r.lr = f64::NAN, "lr is NaN"),
         (|r| r.lr = 1e39, "lr is 1"),
+        (|r| r.head_lr = 0.0, "head_lr is 0, expected 1e-6 to 1e6"),
+        (|r| r.head_lr = f64::NAN, "head_lr is NaN"),
         (|r| r.momentum = 1.0, "momentum is 1, expected 0 or more and below 1"),
         (|r| r.momentum = 0.0, "momentum is 0, expected above 0 with nesterov"),
         (|r| r.weight_decay = -1e-4, "weight_decay is -0.0001, expected 0 or more"),

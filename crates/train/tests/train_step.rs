@@ -53,6 +53,20 @@ fn the_switches_spare_biases_and_norms() {
     }
 }
 
+#[test]
+fn the_head_learns_at_its_own_rate_and_decays_as_fast() {
+    let recipe = Recipe { head_lr: 0.25, ..Task::Shapes.recipe() };
+    let graph = graph(&recipe);
+    let groups = parameter_groups(&graph, &recipe);
+    assert_eq!(groups.len(), 2);
+    for spec in graph.params() {
+        let group = groups.iter().find(|group| group.range.contains(&spec.offset)).unwrap();
+        let head = spec.name == "fc.weight" || spec.name == "fc.bias";
+        assert_eq!(group.lr_factor, if head { 0.25 } else { 1.0 }, "{}", spec.name);
+        assert_eq!(group.lr_factor * group.weight_decay, 5e-4, "{}", spec.name);
+    }
+}
+
 /// `step` after one update of a single batch, and what it started from.
 fn one_step(recipe: &Recipe) -> (TrainStep, Vec<f32>) {
     let (graph, dataset) = (graph(recipe), Task::Shapes.dataset());
@@ -72,16 +86,19 @@ fn one_step(recipe: &Recipe) -> (TrainStep, Vec<f32>) {
     (step, before)
 }
 
-/// The first parameter that is not `w − lr·(g + weight_decay·w)` with the expected weight decays.
+/// The first parameter that is not `w − lr·(factor·g + weight_decay·w)` with the expected weight
+/// decays and the head's factor.
 fn first_mismatch(
     step: &TrainStep,
     before: &[f32],
     decays: &[(TensorSpec, f32)],
+    head_lr: f64,
 ) -> Option<String> {
     let wrong = |spec: &TensorSpec, decay: f32| {
         spec.range().any(|i| {
             let (w, g) = (f64::from(before[i]), f64::from(step.grads()[i]));
-            let expected = w - 0.5 * (g + f64::from(decay) * w);
+            let factor = if spec.name.starts_with("fc.") { head_lr } else { 1.0 };
+            let expected = w - 0.5 * (factor * g + f64::from(decay) * w);
             (f64::from(step.weights().params[i]) - expected).abs() > 1e-6 * (1.0 + g.abs())
         })
     };
@@ -96,16 +113,18 @@ fn an_update_decays_what_it_should() {
         weight_decay: 0.1,
         momentum: 0.0,
         nesterov: false,
+        head_lr: 0.5,
         ..Task::Shapes.recipe()
     };
     let (step, before) = one_step(&recipe);
-    let right = decays(&recipe);
-    assert_eq!(first_mismatch(&step, &before, &right), None);
+    let right = decays(&Recipe { head_lr: 1.0, ..recipe });
+    assert_eq!(first_mismatch(&step, &before, &right, 0.5), None);
+    assert_eq!(first_mismatch(&step, &before, &right, 1.0).as_deref(), Some("fc.weight"));
     // The comparison notices a tensor that decays and should not, or the other way round.
     for i in 0..right.len() {
         let mut wrong = right.clone();
         wrong[i].1 = 0.1 - wrong[i].1;
-        assert_eq!(first_mismatch(&step, &before, &wrong), Some(right[i].0.name.clone()));
+        assert_eq!(first_mismatch(&step, &before, &wrong, 0.5), Some(right[i].0.name.clone()));
     }
 }
 

@@ -21,9 +21,9 @@ pub(crate) struct RecipeArgs {
     model: Option<String>,
     #[command(flatten)]
     architecture: ArchitectureArgs,
-    /// Scale of the initial weights [default: kaiming-fan-out]
+    /// Initial weights of convolutions [default: kaiming-fan-out]
     #[arg(long, value_name = "KIND", help_heading = "Network",
-          value_parser = one_of::<Init>(&["kaiming-fan-out", "kaiming-fan-in"]))]
+          value_parser = one_of::<Init>(&["kaiming-fan-out", "kaiming-fan-in", "dirac"]))]
     init: Option<Init>,
     /// Start every residual block as its shortcut
     #[arg(long, help_heading = "Network")]
@@ -60,6 +60,9 @@ pub(crate) struct RecipeArgs {
     /// Learning rate, the highest one of one-cycle [default: 0.1, or 0.025 for photographs]
     #[arg(long, value_name = "RATE", help_heading = "Optimisation")]
     lr: Option<f64>,
+    /// Learning rate of the last layer, as a multiple of the others' [default: 1]
+    #[arg(long, value_name = "FACTOR", help_heading = "Optimisation")]
+    head_lr: Option<f64>,
     /// How the learning rate changes [default: one-cycle]
     #[arg(long, value_enum, value_name = "KIND", help_heading = "Optimisation")]
     schedule: Option<ScheduleKind>,
@@ -172,6 +175,7 @@ impl RecipeArgs {
             seed: self.seed.unwrap_or(recipe.seed),
             batch_size: self.batch_size.unwrap_or(recipe.batch_size),
             lr: self.lr.unwrap_or(recipe.lr),
+            head_lr: self.head_lr.unwrap_or(recipe.head_lr),
             momentum: self.momentum.unwrap_or(recipe.momentum),
             nesterov: self.nesterov || recipe.nesterov,
             weight_decay: self.weight_decay.unwrap_or(recipe.weight_decay),

@@ -1,7 +1,9 @@
 //! Small networks of every kind, with weights like those of a network in training.
 
 use residua_graph::{Conv2d, Graph, GraphBuilder, GraphError, Node, Op, Role, ValueId, Weights};
-use residua_resnet::{Architecture, ArchitectureBuilder, Block, Family, Shape, Shortcut, StemKind};
+use residua_resnet::{
+    Architecture, ArchitectureBuilder, Block, Family, Pool, Shape, Shortcut, StemKind,
+};
 use residua_testkit::Generator;
 
 /// Classes of every network here.
@@ -52,6 +54,10 @@ pub(crate) fn all() -> Vec<Architecture> {
         ("transition", pooled(image(Family::Residual)).shortcut(Shortcut::Projection)),
         ("transition-no-norm", pooled(image(Family::Plain)).norm(false)),
         ("transition-preact", pooled(image(Family::Preact)).block(Block::Bottleneck)),
+        (
+            "max-pool-head",
+            basic(Architecture::builder(Shape::image(3, 9, 9), NUM_CLASSES)).pool(Pool::Max),
+        ),
         ("photo", photo.clone()),
         ("photo-projection", photo.shortcut(Shortcut::Projection)),
         ("dense-plain", layers(dense(Family::Plain))),
