@@ -50,6 +50,9 @@ pub(crate) struct EvalArgs {
     /// Take the mean of the outputs for an image and its mirror image
     #[arg(long)]
     test_time_flips: bool,
+    /// Take the mean of the outputs for an image and two shifts of it by a pixel
+    #[arg(long)]
+    test_time_shifts: bool,
     #[command(flatten)]
     threads: ThreadArgs,
     #[command(flatten)]
@@ -73,6 +76,7 @@ struct Measured<'a> {
     trained_precision: &'a str,
     measured_precision: String,
     test_time_flips: bool,
+    test_time_shifts: bool,
     classes: &'a [String],
     #[serde(flatten)]
     evaluation: &'a Evaluation,
@@ -90,14 +94,15 @@ pub(crate) fn run(args: &EvalArgs) -> Result<Outcome> {
              same here",
         );
     }
-    let EvalArgs { split, test_time_flips, .. } = *args;
+    let EvalArgs { split, test_time_flips, test_time_shifts, .. } = *args;
     let trained_precision = &model.provenance.precision;
     let precision = match args.precision {
         Some(precision) => precision.resolve()?,
         // What a file of another version may name is measured in f32.
         None => trained_precision.parse().unwrap_or(Precision::F32),
     };
-    let options = EvalOptions { batch_size: args.batch_size as usize, precision, test_time_flips };
+    let batch_size = args.batch_size as usize;
+    let options = EvalOptions { batch_size, precision, test_time_flips, test_time_shifts };
     let evaluation = args.threads.install(|| evaluate(&model, &dataset, split, &options))??;
     if precision.to_string() != *trained_precision {
         output::note(format_args!(
@@ -119,6 +124,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<Outcome> {
             trained_precision,
             measured_precision: precision.to_string(),
             test_time_flips,
+            test_time_shifts,
             classes: &model.classes,
             evaluation: &evaluation,
         })?;

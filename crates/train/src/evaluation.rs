@@ -50,24 +50,72 @@ pub struct EvalOptions {
     pub precision: Precision,
     /// Whether outputs are means over an image and its mirror image.
     pub test_time_flips: bool,
+    /// Whether they are means over the image as it is and shifted by a pixel up and left, and down and
+    /// right, each mirrored too with flips; the pixels of the border are repeated. (Page 2019 with one
+    /// shift, Jordan 2024, arXiv 2404.00498, section 3.5, with these.)
+    pub test_time_shifts: bool,
 }
 
 impl EvalOptions {
     /// In f32, each image as it is.
     pub fn new(batch_size: usize) -> Self {
-        Self { batch_size, precision: Precision::F32, test_time_flips: false }
+        Self {
+            batch_size,
+            precision: Precision::F32,
+            test_time_flips: false,
+            test_time_shifts: false,
+        }
+    }
+
+    /// Refuses other views of vectors.
+    pub(crate) fn check_views(&self, dataset: &Dataset) -> Result<(), TrainError> {
+        if dataset.kind() != Kind::Vectors {
+            return Ok(());
+        }
+        let refused =
+            |field, expected| Err(TrainError::Recipe { field, got: "true".to_owned(), expected });
+        match (self.test_time_flips, self.test_time_shifts) {
+            (true, _) => refused("test_time_flips", "false, as vectors have no mirror image"),
+            (_, true) => refused("test_time_shifts", "false, as vectors can't be shifted"),
+            _ => Ok(()),
+        }
+    }
+
+    /// The image as it is, then the others.
+    fn views(&self) -> Vec<View> {
+        let shifts: &[[isize; 2]] =
+            if self.test_time_shifts { &[[0, 0], [-1, -1], [1, 1]] } else { &[[0, 0]] };
+        let mirrored: &[bool] = if self.test_time_flips { &[false, true] } else { &[false] };
+        let views = shifts
+            .iter()
+            .flat_map(|&shift| mirrored.iter().map(move |&mirrored| View { shift, mirrored }));
+        views.collect()
     }
 }
 
-/// Refuses test-time flips of vectors.
-pub(crate) fn check_flips(test_time_flips: bool, dataset: &Dataset) -> Result<(), TrainError> {
-    match test_time_flips && dataset.kind() == Kind::Vectors {
-        true => Err(TrainError::Recipe {
-            field: "test_time_flips",
-            got: "true".to_owned(),
-            expected: "false, as vectors have no mirror image",
-        }),
-        false => Ok(()),
+/// What a network may be shown of an image.
+#[derive(Debug, Clone, Copy)]
+struct View {
+    /// Rows down and columns to the right.
+    shift: [isize; 2],
+    mirrored: bool,
+}
+
+impl View {
+    /// Writes this view of images, NHWC.
+    fn write(self, images: &[f32], [h, w, c]: [usize; 3], views: &mut [f32]) {
+        let place =
+            |i: usize, shift: isize, len: usize| i.saturating_add_signed(-shift).min(len - 1);
+        let sample_len = h * w * c;
+        for (image, view) in images.chunks_exact(sample_len).zip(views.chunks_exact_mut(sample_len))
+        {
+            for (i, pixel) in view.chunks_exact_mut(c).enumerate() {
+                let column = if self.mirrored { w - 1 - i % w } else { i % w };
+                let [row, column] =
+                    [place(i / w, self.shift[0], h), place(column, self.shift[1], w)];
+                pixel.copy_from_slice(&image[(row * w + column) * c..][..c]);
+            }
+        }
     }
 }
 
@@ -77,14 +125,14 @@ pub(crate) fn check_flips(test_time_flips: bool, dataset: &Dataset) -> Result<()
 /// The dataset's classes must be the model's; in another order they are matched by name.
 ///
 /// # Errors
-/// Other classes, samples that the model can't take, flips of vectors, outputs that are not finite.
+/// Other classes, samples that the model can't take, other views of vectors, outputs that are not finite.
 pub fn evaluate(
     model: &Model,
     dataset: &Arc<Dataset>,
     split: Split,
     options: &EvalOptions,
 ) -> Result<Evaluation, TrainError> {
-    check_flips(options.test_time_flips, dataset)?;
+    options.check_views(dataset)?;
     let labels = match_classes(&model.classes, dataset)?;
     let graph = model.architecture.to_graph()?;
     let isa = Isa::best().map_err(PlanError::from)?;
@@ -125,8 +173,11 @@ pub(crate) struct Pass<'a> {
 pub(crate) struct Evaluator {
     plan: Plan,
     logits: Vec<f32>,
-    /// A batch in the mirror and its outputs, if there are test-time flips.
-    mirrored: Option<(Vec<f32>, Vec<f32>)>,
+    /// All but the image as it is.
+    other_views: Vec<View>,
+    /// A batch seen so, and its outputs; empty without other views.
+    view: Vec<f32>,
+    view_logits: Vec<f32>,
     workers: usize,
 }
 
@@ -137,13 +188,17 @@ impl Evaluator {
         isa: Isa,
         workers: usize,
     ) -> Result<Self, TrainError> {
-        let &EvalOptions { batch_size, precision, test_time_flips } = options;
+        let mut other_views = options.views();
+        other_views.remove(0);
+        let &EvalOptions { batch_size, precision, .. } = options;
         let options = PlanOptions { precision, isa, ..PlanOptions::eval(batch_size)? };
         let plan = Plan::new(graph, &options)?;
         let logits = vec![0.0; batch_size * plan.num_classes()];
-        let input_len = batch_size * plan.input_len();
-        let mirrored = test_time_flips.then(|| (vec![0.0; input_len], logits.clone()));
-        Ok(Self { plan, logits, mirrored, workers })
+        let (view, view_logits) = match other_views[..] {
+            [] => (Vec::new(), Vec::new()),
+            _ => (vec![0.0; batch_size * plan.input_len()], logits.clone()),
+        };
+        Ok(Self { plan, logits, other_views, view, view_logits, workers })
     }
 
     /// Counts over a whole split; none if it was stopped.
@@ -153,6 +208,7 @@ impl Evaluator {
         pass: &Pass<'_>,
     ) -> Result<Option<Tally>, TrainError> {
         let Pass { dataset, split, preprocessing, labels, stop } = pass;
+        let image_size = [preprocessing.height, preprocessing.width, preprocessing.channels];
         let batch_size = self.plan.batch_size();
         let mut loader =
             EvalLoader::new(dataset, *split, batch_size, self.workers, Some(preprocessing))?;
@@ -164,17 +220,7 @@ impl Evaluator {
                 return Ok(None);
             }
             expect_multiple(batch.input.len() / batch.len(), self.plan.input_len())?;
-            let logits = &mut self.logits[..batch.len() * num_classes];
-            self.plan.forward(&batch.input, logits);
-            if let Some((mirrored, others)) = &mut self.mirrored {
-                let mirrored = &mut mirrored[..batch.input.len()];
-                mirror(&batch.input, preprocessing.width, preprocessing.channels, mirrored);
-                let others = &mut others[..logits.len()];
-                self.plan.forward(mirrored, others);
-                for (logit, other) in logits.iter_mut().zip(others) {
-                    *logit = (*logit + *other) / 2.0;
-                }
-            }
+            let logits = self.mean_logits(&batch.input, image_size);
             for (logits, &label) in logits.chunks_exact(num_classes).zip(&batch.labels) {
                 if !tally.add(logits, labels[label as usize] as usize) {
                     return Err(not_finite_output(weights));
@@ -184,15 +230,25 @@ impl Evaluator {
         }
         Ok(Some(tally))
     }
-}
 
-/// Writes images, NHWC, with their columns in the other order.
-fn mirror(images: &[f32], width: usize, channels: usize, mirrored: &mut [f32]) {
-    let row_len = width * channels;
-    for (row, out) in images.chunks_exact(row_len).zip(mirrored.chunks_exact_mut(row_len)) {
-        for (pixel, out) in row.chunks_exact(channels).rev().zip(out.chunks_exact_mut(channels)) {
-            out.copy_from_slice(pixel);
+    /// Outputs for at most a batch of images, NHWC, each the mean over its views.
+    fn mean_logits(&mut self, images: &[f32], image_size: [usize; 3]) -> &[f32] {
+        let num_samples = images.len() / self.plan.input_len();
+        let logits = &mut self.logits[..num_samples * self.plan.num_classes()];
+        self.plan.forward(images, logits);
+        if self.other_views.is_empty() {
+            return logits;
         }
+        let (view, view_logits) =
+            (&mut self.view[..images.len()], &mut self.view_logits[..logits.len()]);
+        for other in &self.other_views {
+            other.write(images, image_size, view);
+            self.plan.forward(view, view_logits);
+            logits.iter_mut().zip(&*view_logits).for_each(|(sum, logit)| *sum += logit);
+        }
+        let num_views = (1 + self.other_views.len()) as f32;
+        logits.iter_mut().for_each(|sum| *sum /= num_views);
+        logits
     }
 }
 

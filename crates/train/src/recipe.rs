@@ -7,8 +7,7 @@ use residua_format::write_whole;
 use residua_resnet::{Architecture, Init, InitOptions, Shape, StemKind};
 use serde::{Deserialize, Serialize};
 
-use crate::evaluation::check_flips;
-use crate::{Schedule, TrainError};
+use crate::{EvalOptions, Schedule, TrainError};
 
 /// Everything that decides the result of a run, down to the last bit on the same instruction set.
 /// As TOML it is the `config.toml` of the run's folder, from which the run can be repeated. What
@@ -81,6 +80,9 @@ pub struct Recipe {
     /// Whether evaluations take the mean of the outputs for an image and its mirror image.
     #[serde(default)]
     pub test_time_flips: bool,
+    /// Whether they take the mean of the outputs for an image and two shifts of it by a pixel.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub test_time_shifts: bool,
     /// How the learning rate changes.
     pub schedule: Schedule,
     /// How long the run is.
@@ -199,6 +201,7 @@ impl Recipe {
             eval_every: None,
             checkpoint_every: None,
             test_time_flips: false,
+            test_time_shifts: false,
             schedule: Schedule::OneCycle,
             length: Length::Epochs(epochs),
             augment: dataset.default_augment(),
@@ -374,7 +377,7 @@ impl Recipe {
             let expected = format!("at least {batch_size}, one batch");
             return mismatch("number of training samples", got.to_string(), expected);
         }
-        check_flips(self.test_time_flips, dataset)?;
+        self.eval_options().check_views(dataset)?;
         Ok(dataset.expect_augment(self.augment)?)
     }
 
@@ -407,6 +410,11 @@ impl Recipe {
         let (ours, theirs) = (fields(self), fields(other));
         let mut names = ours.keys().chain(theirs.keys());
         names.find(|&name| ours.get(name) != theirs.get(name)).cloned()
+    }
+
+    pub(crate) fn eval_options(&self) -> EvalOptions {
+        let Self { batch_size, precision, test_time_flips, test_time_shifts, .. } = *self;
+        EvalOptions { batch_size, precision, test_time_flips, test_time_shifts }
     }
 
     pub(crate) fn init_options(&self) -> InitOptions {

@@ -10,7 +10,7 @@ use residua_graph::{Graph, Weights};
 use residua_resnet::init_weights;
 
 use crate::checkpoint::{Checkpoint, CheckpointHeader};
-use crate::evaluation::{EvalOptions, Evaluator, Pass, Tally};
+use crate::evaluation::{Evaluator, Pass, Tally};
 use crate::metrics::MetricsLog;
 use crate::plot::{ErrorCurve, error_curves};
 use crate::progress::Progress;
@@ -274,8 +274,7 @@ impl<'a> Session<'a> {
         let evaluator = match &mut self.evaluator {
             Some(evaluator) => evaluator,
             none => {
-                let Recipe { batch_size, precision, test_time_flips, .. } = self.recipe;
-                let options = EvalOptions { batch_size, precision, test_time_flips };
+                let options = self.recipe.eval_options();
                 none.insert(Evaluator::new(&self.graph, &options, self.isa, self.workers)?)
             }
         };

@@ -163,37 +163,67 @@ fn a_split_without_samples_is_refused() {
     assert!(text.contains("the test split is empty"), "{text}");
 }
 
-/// The mean of the outputs for an image and its mirror image, which the model sees as they are.
+/// Images of 32×32 pixels, mirrored.
+fn mirror(images: &[f32]) -> Vec<f32> {
+    let rows = images.chunks_exact(32 * 3);
+    rows.flat_map(|row| row.chunks_exact(3).rev().flatten().copied()).collect()
+}
+
+/// Images of 32×32 pixels, moved down and to the right by `by` pixels, 1 or -1.
+fn shift(images: &[f32], by: isize) -> Vec<f32> {
+    let from = |i: usize| (i as isize - by).clamp(0, 31) as usize;
+    let mut shifted = Vec::new();
+    for image in images.chunks_exact(32 * 32 * 3) {
+        for (row, column) in (0..32).flat_map(|row| (0..32).map(move |column| (row, column))) {
+            shifted.extend(&image[(from(row) * 32 + from(column)) * 3..][..3]);
+        }
+    }
+    shifted
+}
+
+/// The mean of the outputs for the views of an image, which the model sees as they are.
 #[test]
-fn flips_take_the_mean_of_both_sides() {
+fn other_views_of_an_image_are_averaged() {
     let (model, dataset) = trained(Task::Shapes);
     let (input, labels) = samples(&dataset, Split::Train);
-    let flipped: Vec<f32> = input
-        .chunks_exact(32 * 3)
-        .flat_map(|row| row.chunks_exact(3).rev().flatten().copied())
-        .collect();
     let logits = |input: &[f32]| -> Vec<f64> {
         let probabilities = predict(&model, input).unwrap();
         // Logits up to a constant for each image, which the mean keeps.
         probabilities.iter().map(|&p| f64::from(p).ln()).collect()
     };
-    let means: Vec<f64> =
-        logits(&input).iter().zip(logits(&flipped)).map(|(a, b)| (a + b) / 2.0).collect();
-    let mut confusion = vec![vec![0; 10]; 10];
-    let mut loss = 0.0;
-    for (row, &label) in means.chunks(10).zip(&labels) {
-        let best = (0..10).max_by(|&i, &j| row[i].total_cmp(&row[j])).unwrap();
-        confusion[label as usize][best] += 1;
-        loss += row.iter().map(|x| x.exp()).sum::<f64>().ln() - row[label as usize];
+    let [up, down] = [-1, 1].map(|by| shift(&input, by));
+    let mirrored = [&input, &up, &down].map(|images| mirror(images));
+    for (test_time_flips, test_time_shifts, views) in [
+        (true, false, vec![&input, &mirrored[0]]),
+        (false, true, vec![&input, &up, &down]),
+        (true, true, [&input, &up, &down].into_iter().chain(&mirrored).collect()),
+    ] {
+        let outputs: Vec<Vec<f64>> = views.into_iter().map(|images| logits(images)).collect();
+        let mean = |i: usize| outputs.iter().map(|o| o[i]).sum::<f64>() / outputs.len() as f64;
+        let means: Vec<f64> = (0..outputs[0].len()).map(mean).collect();
+        let mut confusion = vec![vec![0; 10]; 10];
+        let mut loss = 0.0;
+        for (row, &label) in means.chunks(10).zip(&labels) {
+            let best = (0..10).max_by(|&i, &j| row[i].total_cmp(&row[j])).unwrap();
+            confusion[label as usize][best] += 1;
+            loss += row.iter().map(|x| x.exp()).sum::<f64>().ln() - row[label as usize];
+        }
+        let options = EvalOptions { test_time_flips, test_time_shifts, ..EvalOptions::new(7) };
+        let found = evaluate(&model, &dataset, Split::Train, &options).unwrap();
+        assert_eq!(found.confusion, confusion);
+        assert!((found.mean_loss - loss / labels.len() as f64).abs() < 1e-4);
+        let one = evaluate(&model, &dataset, Split::Train, &EvalOptions::new(7)).unwrap();
+        // Three times what the comparison above lets pass.
+        let change = (found.mean_loss - one.mean_loss).abs();
+        assert!(change > 3e-4, "other views change the loss by {change:.1e}");
     }
-    let options = EvalOptions { test_time_flips: true, ..EvalOptions::new(7) };
-    let found = evaluate(&model, &dataset, Split::Train, &options).unwrap();
-    assert_eq!(found.confusion, confusion);
-    assert!((found.mean_loss - loss / labels.len() as f64).abs() < 1e-4);
-    let unflipped = evaluate(&model, &dataset, Split::Train, &EvalOptions::new(7)).unwrap();
-    assert!((found.mean_loss - unflipped.mean_loss).abs() > 1e-3, "flips change nothing");
 
     let (model, dataset) = trained(Task::Spirals);
-    let text = message(&evaluate(&model, &dataset, Split::Test, &options).unwrap_err());
-    assert!(text.contains("vectors have no mirror image"), "{text}");
+    for (test_time_flips, test_time_shifts, expected) in
+        [(true, true, "vectors have no mirror image"), (false, true, "vectors can't be shifted")]
+    {
+        let options = EvalOptions { test_time_flips, test_time_shifts, ..EvalOptions::new(7) };
+        let text = message(&evaluate(&model, &dataset, Split::Test, &options).unwrap_err());
+        assert!(text.contains(expected), "{text}");
+    }
 }

@@ -107,6 +107,9 @@ pub(crate) struct RecipeArgs {
     /// Evaluate with the mean of the outputs for an image and its mirror image
     #[arg(long, help_heading = "Optimisation")]
     test_time_flips: bool,
+    /// Evaluate with the mean of the outputs for an image and two shifts of it by a pixel
+    #[arg(long, help_heading = "Optimisation")]
+    test_time_shifts: bool,
     /// Decides the initial weights, the order of the samples and their augmentation [default: 0]
     #[arg(long, value_name = "NUMBER", help_heading = "Optimisation")]
     seed: Option<u64>,
@@ -191,6 +194,7 @@ impl RecipeArgs {
             eval_every: self.eval_every.or(recipe.eval_every),
             checkpoint_every: self.checkpoint_every.or(recipe.checkpoint_every),
             test_time_flips: self.test_time_flips || recipe.test_time_flips,
+            test_time_shifts: self.test_time_shifts || recipe.test_time_shifts,
             schedule: self.schedule(recipe.schedule)?,
             length: self.steps.map(Length::Steps).or(epochs).unwrap_or(recipe.length),
             augment: self.input.augment.unwrap_or(recipe.augment),

@@ -119,7 +119,7 @@ fn a_run_can_be_repeated_from_its_config() {
 fn every_setting_reaches_the_config() {
     let folder = tempfile::tempdir().unwrap();
     let args = "--depth 6 --width 8 --shortcut projection --no-norm --init kaiming-fan-in \
-                --zero-init-residual --steps 4 --eval-every 2 --checkpoint-every 3 \
+                --zero-init-residual --head-lr 0.5 --steps 4 --eval-every 2 --checkpoint-every 3 \
                 --batch-size 16 --lr 0.02 --schedule step --milestones 1,2 --gamma 0.5 \
                 --warmup-steps 2 --momentum 0.8 --nesterov --weight-decay 0.002 --decay-bias off \
                 --decay-norm off --label-smoothing 0.1 --clip-grad-norm 2 --seed 5 \

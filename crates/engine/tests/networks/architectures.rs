@@ -30,6 +30,8 @@ pub(crate) fn all() -> Vec<Architecture> {
         builder.block(Block::Bottleneck).stage(1, 2, 1).stage(2, 3, 2)
     };
     let layers = |builder: ArchitectureBuilder| builder.stage(2, 13, 1).stage(1, 19, 1);
+    let square =
+        basic(Architecture::builder(Shape::image(3, 9, 9), NUM_CLASSES).stem(StemKind::Conv3x3, 5));
     let photo = Architecture::builder(Shape::image(3, 25, 18), NUM_CLASSES)
         .stem(StemKind::Conv7x7Pool, 6)
         .stage(1, 6, 1)
@@ -54,10 +56,7 @@ pub(crate) fn all() -> Vec<Architecture> {
         ("transition", pooled(image(Family::Residual)).shortcut(Shortcut::Projection)),
         ("transition-no-norm", pooled(image(Family::Plain)).norm(false)),
         ("transition-preact", pooled(image(Family::Preact)).block(Block::Bottleneck)),
-        (
-            "max-pool-head",
-            basic(Architecture::builder(Shape::image(3, 9, 9), NUM_CLASSES)).pool(Pool::Max),
-        ),
+        ("max-pool-head", square.pool(Pool::Max)),
         ("photo", photo.clone()),
         ("photo-projection", photo.shortcut(Shortcut::Projection)),
         ("dense-plain", layers(dense(Family::Plain))),
