@@ -341,6 +341,20 @@ impl Architecture {
         self.0.clone().name(&name).family(family).shortcut(shortcut).build()
     }
 
+    /// The same with another number of blocks in each stage, and its name changed accordingly:
+    /// `resnet32` for five each in `resnet20`, `resnet20-blocks-3-3-5` for what has no name.
+    ///
+    /// # Errors
+    /// A stage without blocks, too many of them, or another number of stages.
+    pub fn with_blocks(&self, blocks: &[usize]) -> Result<Self, ArchitectureError> {
+        let mut builder = self.0.clone().name(&names::with_blocks(self.name(), blocks));
+        builder.check_num_stages(blocks.len())?;
+        for (stage, &blocks) in builder.stages.iter_mut().zip(blocks) {
+            stage.blocks = blocks;
+        }
+        builder.build()
+    }
+
     /// The same without shortcuts. Where they were [`Shortcut::ZeroPad`], the parameters' names,
     /// shapes and initial values stay.
     pub fn plain_twin(&self) -> Self {

@@ -160,6 +160,11 @@ impl ArchitectureBuilder {
         Ok(Architecture(self))
     }
 
+    pub(crate) fn check_num_stages(&self, got: usize) -> Result<(), ArchitectureError> {
+        let expected = self.stages.len();
+        self.check(got == expected, "number of stages", got, || expected.to_string())
+    }
+
     fn check_name(&self) -> Result<(), ArchitectureError> {
         let fine = !self.name.trim().is_empty()
             && self.name.len() <= MAX_NAME_LEN

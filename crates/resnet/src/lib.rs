@@ -42,6 +42,7 @@ mod names;
 mod shape;
 mod suggest;
 mod summary;
+mod surgery;
 
 pub use architecture::{
     Architecture, Block, Family, Pool, Shortcut, Stage, Stem, StemKind, Transition,
@@ -53,3 +54,7 @@ pub use init::{Init, InitOptions, init_weights};
 pub use names::{ArchitectureOptions, NamedArchitecture};
 pub use residua_graph::Shape;
 pub use summary::{Summary, SummaryRow, summary};
+pub use surgery::{
+    BlockIndex, Insertion, NewBlocks, Operated, Place, SurgeryError, add_shortcuts, insert_blocks,
+    remove_blocks, strip_shortcuts,
+};

@@ -157,11 +157,25 @@ pub(crate) fn with_shortcut(name: &str, shortcut: Shortcut) -> String {
         Shortcut::None => "-plain".to_owned(),
         other => format!("-{other}"),
     };
-    let mut name = base.to_owned();
-    while name.len() + ending.len() > MAX_NAME_LEN {
-        name.pop();
+    with_ending(base, &ending)
+}
+
+/// The name of the same architecture with so many blocks in its stages.
+pub(crate) fn with_blocks(name: &str, blocks: &[usize]) -> String {
+    let base = name.split_once(BLOCKS_PER_STAGE).map_or(name, |(base, _)| base);
+    if let Some(name) = Name::parse(base).and_then(|parsed| parsed.with_blocks(blocks)) {
+        return name;
     }
-    name + &ending
+    let numbers: Vec<String> = blocks.iter().map(usize::to_string).collect();
+    let ending = format!("{BLOCKS_PER_STAGE}{}", numbers.join("-"));
+    with_ending(base, &ending)
+}
+
+/// Both in a row, the first one shortened as far as the limit asks for it.
+fn with_ending(base: &str, ending: &str) -> String {
+    let mut name = base.to_owned();
+    while name.len() + ending.len() > MAX_NAME_LEN && name.pop().is_some() {}
+    name + ending
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -185,6 +199,7 @@ const SHORTCUTS: [(&str, Shortcut); 3] = [
     ("-projection", Shortcut::Projection),
 ];
 const NO_NORM: &str = "-no-norm";
+const BLOCKS_PER_STAGE: &str = "-blocks-";
 
 /// A name taken apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -387,6 +402,19 @@ impl Name {
         let above = (depth..).find(is_one).unwrap_or(8);
         let expected = format!("6n+2 or 9n+2, such as {}{above}", below.unwrap_or_default());
         self.invalid("depth", &depth.to_string(), &expected)
+    }
+
+    /// The name with so many blocks in each stage, if there is one.
+    fn with_blocks(self, blocks: &[usize]) -> Option<String> {
+        let layout = self.layout().ok()?;
+        let layers = layout.block.depth();
+        let rest = layout.depth - layout.blocks_per_stage.iter().sum::<usize>() * layers;
+        let num_blocks = blocks.iter().try_fold(0_usize, |sum, &blocks| sum.checked_add(blocks))?;
+        let depth = num_blocks.checked_mul(layers)?.checked_add(rest)?;
+        let other = Self { depth: Some(depth), ..self };
+        let other_layout = other.layout().ok()?;
+        let same = other_layout.block == layout.block && other_layout.blocks_per_stage == blocks;
+        same.then(|| other.canonical(&other_layout))
     }
 
     /// `n` of a depth `step·n + rest`.

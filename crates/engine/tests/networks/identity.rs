@@ -4,9 +4,20 @@
 use residua_engine::{Isa, Mode, Plan, PlanError, PlanOptions, Precision};
 use residua_graph::{Conv2d, Graph, GraphBuilder, GraphError, Shape, ValueId, Weights};
 use residua_kernels::bf16;
+use residua_resnet::{
+    Architecture, Insertion, NewBlocks, Place, Shortcut, SurgeryError, insert_blocks,
+};
 use residua_testkit::Generator;
 
 const NUM_SAMPLES: usize = 5;
+
+/// Ways to put two blocks into the first and the last stage.
+fn insertions(architecture: &Architecture) -> impl Iterator<Item = Insertion> {
+    let stages = [1, architecture.stages().len()].into_iter();
+    stages.flat_map(|stage| {
+        [Place::Middle, Place::End].map(|place| Insertion { place, ..Insertion::new(stage, 2) })
+    })
+}
 
 /// Adds `relu(F(x) + x)`, convolutional or fully connected, with batch norms or with biases.
 fn block(
@@ -130,5 +141,65 @@ fn a_block_with_a_zero_norm_leaves_the_logits_as_they_are() -> Result<(), Box<dy
     // The negative control: the smallest change of the norm shows.
     long_weights.get_mut(&long, "block.bn2.bias").expect("the block's last norm").fill(1e-6);
     assert_ne!(outputs(&long, &long_weights, &input)?, want);
+    Ok(())
+}
+
+#[test]
+fn inserted_blocks_leave_the_logits_as_they_are() -> Result<(), Box<dyn std::error::Error>> {
+    let mut num_grown = 0;
+    for (i, architecture) in crate::architectures::all().into_iter().enumerate() {
+        let graph = architecture.to_graph()?;
+        let mut generator = Generator::new(i as u64);
+        let weights = crate::architectures::random_weights(&graph, &mut generator);
+        let input = generator.signed(NUM_SAMPLES * graph.shape(graph.input()).len());
+        let want = outputs(&graph, &weights, &input)?;
+        for insertion in insertions(&architecture) {
+            let deeper = match insert_blocks(&architecture, &weights, &insertion) {
+                Ok(deeper) => deeper,
+                Err(SurgeryError::NoIdentity { .. }) => {
+                    let refused = [Shortcut::None, Shortcut::ProjectionAll];
+                    assert!(refused.contains(&architecture.shortcut()), "{}", architecture.name());
+                    continue;
+                }
+                Err(error) => return Err(error.into()),
+            };
+            num_grown += 1;
+            let deeper_graph = deeper.architecture.to_graph()?;
+            assert_eq!(deeper.architecture.num_blocks(), architecture.num_blocks() + 2);
+            let got = outputs(&deeper_graph, &deeper.weights, &input)?;
+            for (got, want) in got.iter().zip(&want) {
+                assert_same_bits(got, want, &format!("{} {insertion:?}", architecture.name()));
+            }
+        }
+    }
+    assert!(num_grown >= 4 * 15, "{num_grown}");
+    Ok(())
+}
+
+/// Of the ways to put layers into a plain network none leaves the logits as they are; kernels that put out
+/// their input come close in evaluation.
+#[test]
+fn layers_in_a_plain_network_change_its_logits() -> Result<(), Box<dyn std::error::Error>> {
+    for name in ["plain", "plain-no-norm", "dense-plain", "dense-plain-no-norm"] {
+        let architecture = crate::architectures::named(name);
+        let graph = architecture.to_graph()?;
+        let mut generator = Generator::new(1);
+        let weights = crate::architectures::random_weights(&graph, &mut generator);
+        let input = generator.signed(NUM_SAMPLES * graph.shape(graph.input()).len());
+        let logits = |graph: &Graph, weights: &Weights| -> Result<Vec<f32>, PlanError> {
+            Ok(outputs(graph, weights, &input)?.swap_remove(0))
+        };
+        let want = logits(&graph, &weights)?;
+        let largest_change = |start| -> Result<f32, Box<dyn std::error::Error>> {
+            let insertion = Insertion { start, ..Insertion::new(1, 2) };
+            let deeper = insert_blocks(&architecture, &weights, &insertion)?;
+            let got = logits(&deeper.architecture.to_graph()?, &deeper.weights)?;
+            let changes = got.iter().zip(&want).map(|(got, want)| (got - want).abs());
+            Ok(changes.fold(0.0, f32::max))
+        };
+        // Four batch norms, each with a few roundings, of values of about 1, through two layers more.
+        assert!(largest_change(NewBlocks::Dirac)? < 1e-5, "{name}");
+        assert!(largest_change(NewBlocks::Random)? > 1e-2, "{name}");
+    }
     Ok(())
 }

@@ -1,0 +1,66 @@
+use crate::{ArchitectureError, BlockIndex};
+
+/// Why a network can't be changed so.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SurgeryError {
+    /// A stage outside of 1 to the number there is.
+    #[error("{architecture} has {num_stages} stages, there is no stage {stage}")]
+    NoSuchStage {
+        /// The architecture's name.
+        architecture: String,
+        /// The stage asked for, from 1.
+        stage: usize,
+        /// How many it has.
+        num_stages: usize,
+    },
+    /// A block outside of the stage.
+    #[error("{architecture} has no block {block}")]
+    NoSuchBlock {
+        /// The architecture's name.
+        architecture: String,
+        /// The block asked for.
+        block: BlockIndex,
+    },
+    /// New blocks could not be the identity.
+    #[error("{architecture}: no block can be inserted without changing the outputs: {reason}")]
+    NoIdentity {
+        /// The architecture's name.
+        architecture: String,
+        /// Why.
+        reason: &'static str,
+    },
+    /// A way to start new blocks that is for other networks.
+    #[error("{architecture} has shortcuts: {expected}")]
+    NotPlain {
+        /// The architecture's name.
+        architecture: String,
+        /// What to do instead.
+        expected: &'static str,
+    },
+    /// A block that the network can't do without.
+    #[error("{architecture}: block {block} can't be removed: {reason}")]
+    NotRemovable {
+        /// The architecture's name.
+        architecture: String,
+        /// The block.
+        block: BlockIndex,
+        /// Why.
+        reason: &'static str,
+    },
+    /// Weights of another network.
+    #[error(
+        "{architecture} has {expected} parameters and running statistics, the weights have {got}"
+    )]
+    OtherWeights {
+        /// The architecture's name.
+        architecture: String,
+        /// Elements of the weights.
+        got: usize,
+        /// Elements that it has.
+        expected: usize,
+    },
+    /// There is no such architecture.
+    #[error(transparent)]
+    Architecture(#[from] ArchitectureError),
+}

@@ -1,0 +1,96 @@
+//! Changes to a network that has weights: blocks in, blocks out, shortcuts on, shortcuts off.
+//!
+//! ```
+//! use residua_resnet::{Architecture, InitOptions, Insertion, Place, Shape, init_weights};
+//! use residua_resnet::insert_blocks;
+//!
+//! let resnet20 = Architecture::named("resnet20", Shape::image(3, 32, 32), 10)?;
+//! let weights = init_weights(&resnet20, &resnet20.to_graph()?, &InitOptions::default());
+//! let insertion = Insertion { place: Place::End, ..Insertion::new(3, 2) };
+//! let deeper = insert_blocks(&resnet20, &weights, &insertion)?;
+//! assert_eq!(deeper.architecture.name(), "resnet20-blocks-3-3-5");
+//! assert_eq!(deeper.architecture.depth(), 24);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod error;
+mod insert;
+mod remove;
+mod shortcuts;
+
+use std::ops::Range;
+
+use residua_graph::{Graph, TensorSpec, Weights};
+
+pub use error::SurgeryError;
+pub use insert::{Insertion, NewBlocks, Place, insert_blocks};
+pub use remove::{BlockIndex, remove_blocks};
+pub use shortcuts::{add_shortcuts, strip_shortcuts};
+
+use crate::{Architecture, ArchitectureError};
+
+/// A network that was changed, and its weights.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Operated {
+    /// What it is now.
+    pub architecture: Architecture,
+    /// As its graph lays them out.
+    pub weights: Weights,
+    /// Parameters that it had before: their place among all parameters then and now. What an
+    /// optimiser knows of them can go on.
+    pub kept: Vec<(Range<usize>, Range<usize>)>,
+}
+
+/// Weights of `architecture`: those of `before` where `source` gives the name that a tensor had there,
+/// else what `start` has.
+fn transplant(
+    architecture: Architecture,
+    start: Weights,
+    before: (&Graph, &Weights),
+    source: impl Fn(&str) -> Option<String>,
+) -> Result<Operated, ArchitectureError> {
+    let graph = architecture.to_graph()?;
+    let (graph_before, before) = before;
+    let mut weights = start;
+    let find = |specs: &[TensorSpec], spec: &TensorSpec| {
+        let name = source(&spec.name)?;
+        let found = specs.iter().find(|old| old.name == name && old.shape == spec.shape)?;
+        Some((found.range(), spec.range()))
+    };
+    let pairs = |specs: &[TensorSpec], specs_before: &[TensorSpec]| -> Vec<_> {
+        specs.iter().filter_map(|spec| find(specs_before, spec)).collect()
+    };
+    let kept = pairs(graph.params(), graph_before.params());
+    for (from, to) in &kept {
+        weights.params[to.clone()].copy_from_slice(&before.params[from.clone()]);
+    }
+    for (from, to) in pairs(graph.buffers(), graph_before.buffers()) {
+        weights.buffers[to].copy_from_slice(&before.buffers[from]);
+    }
+    Ok(Operated { architecture, weights, kept })
+}
+
+fn check_weights(
+    architecture: &Architecture,
+    graph: &Graph,
+    weights: &Weights,
+) -> Result<(), SurgeryError> {
+    let expected = [graph.num_parameters(), graph.num_buffer_elements()];
+    let got = [weights.params.len(), weights.buffers.len()];
+    match got == expected {
+        true => Ok(()),
+        false => Err(SurgeryError::OtherWeights {
+            architecture: architecture.name().to_owned(),
+            got: got.iter().sum(),
+            expected: expected.iter().sum(),
+        }),
+    }
+}
+
+/// `layer2.3.conv1.weight` as stage 1, block 3 and `conv1.weight`; nothing outside of blocks.
+fn split_name(name: &str) -> Option<(BlockIndex, &str)> {
+    let (stage, rest) = name.strip_prefix("layer")?.split_once('.')?;
+    let (block, rest) = rest.split_once('.')?;
+    let stage: usize = stage.parse().ok()?;
+    Some((BlockIndex { stage: stage.checked_sub(1)?, block: block.parse().ok()? }, rest))
+}

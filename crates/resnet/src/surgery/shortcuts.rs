@@ -1,0 +1,38 @@
+use residua_graph::Weights;
+
+use super::{Operated, SurgeryError, check_weights, transplant};
+use crate::Architecture;
+
+/// The residual network with the weights of a plain one: parameter-free shortcuts
+/// ([`Shortcut::ZeroPad`](crate::Shortcut::ZeroPad)) around its blocks, whose names and shapes stay.
+///
+/// # Errors
+/// A block with fewer output than input channels; weights of another network.
+pub fn add_shortcuts(
+    architecture: &Architecture,
+    weights: &Weights,
+) -> Result<Operated, SurgeryError> {
+    convert(architecture, weights, architecture.residual_twin()?)
+}
+
+/// The plain network with the weights of a residual one; learned shortcuts are dropped.
+///
+/// # Errors
+/// Weights of another network.
+pub fn strip_shortcuts(
+    architecture: &Architecture,
+    weights: &Weights,
+) -> Result<Operated, SurgeryError> {
+    convert(architecture, weights, architecture.plain_twin())
+}
+
+fn convert(
+    architecture: &Architecture,
+    weights: &Weights,
+    twin: Architecture,
+) -> Result<Operated, SurgeryError> {
+    let graph = architecture.to_graph()?;
+    check_weights(architecture, &graph, weights)?;
+    let start = Weights::zeros(&twin.to_graph()?);
+    Ok(transplant(twin, start, (&graph, weights), |name| Some(name.to_owned()))?)
+}
