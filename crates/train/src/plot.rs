@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use kuva::plot::{ColorMap, Heatmap, LegendPosition, LinePlot};
+use kuva::plot::{ColorMap, Heatmap, LegendPosition, LinePlot, ScatterPlot};
 use kuva::render::annotations::TextAnnotation;
 use kuva::render::layout::{Layout, TickFormat};
 use kuva::render::plots::Plot;
@@ -75,17 +75,18 @@ pub fn error_curves(title: &str, curves: &[ErrorCurve]) -> Figure {
         true => ("step (thousands)", 1e3),
         false => ("step", 1.0),
     };
-    let line = |points: &[(u64, f64)], color: &str, label: String| {
+    let finite = |points: &[(u64, f64)]| -> Vec<(f64, f64)> {
         let points = points.iter().filter(|(_, error)| error.is_finite());
-        let points: Vec<_> = points.map(|&(step, error)| (step as f64 / unit, error)).collect();
-        LinePlot::new().with_data(points).with_color(color).with_legend(label)
+        points.map(|&(step, error)| (step as f64 / unit, error)).collect()
     };
     let mut plots: Vec<Plot> = Vec::new();
     for (curve, color) in curves.iter().zip(COLORS.iter().cycle()) {
-        let train = line(&curve.train, color, format!("{} train", curve.name));
-        let dev = line(&curve.dev, color, format!("{} dev", curve.name));
-        plots.push(train.with_stroke_width(1.0).with_dashed().into());
-        plots.push(dev.with_stroke_width(2.5).into());
+        let label = format!("{} train", curve.name);
+        let train = |line: LinePlot| line.with_stroke_width(1.0).with_dashed();
+        plots.extend(error_curve(finite(&curve.train), color, label, train));
+        let label = format!("{} dev", curve.name);
+        let dev = |line: LinePlot| line.with_stroke_width(2.5);
+        plots.extend(error_curve(finite(&curve.dev), color, label, dev));
     }
     let layout = Layout::auto_from_plots(&plots)
         .with_title(title)
@@ -100,6 +101,26 @@ pub fn error_curves(title: &str, curves: &[ErrorCurve]) -> Figure {
         .with_width(720.0)
         .with_height(460.0);
     Figure { plots, layout }
+}
+
+/// A line, or a mark for a single point, through which there is none; nothing of nothing.
+fn error_curve(
+    points: Vec<(f64, f64)>,
+    color: &str,
+    label: String,
+    style: impl FnOnce(LinePlot) -> LinePlot,
+) -> Option<Plot> {
+    match points.len() {
+        0 => None,
+        1 => {
+            let mark = ScatterPlot::new().with_data(points).with_color(color).with_legend(label);
+            Some(mark.with_size(4.0).into())
+        }
+        _ => {
+            let line = LinePlot::new().with_data(points).with_color(color).with_legend(label);
+            Some(style(line).into())
+        }
+    }
 }
 
 /// How long steps of growing cost take.

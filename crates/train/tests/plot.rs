@@ -43,6 +43,19 @@ fn a_run_without_points_or_with_one_still_draws() {
     }
 }
 
+#[test]
+fn a_single_evaluation_is_a_mark_and_none_is_not_named() {
+    let marks = |svg: &str| svg.matches("<circle").count();
+    let whole = curve("whole", 40, 3.0);
+    let svg = |dev: &[(u64, f64)]| {
+        error_curves("x", &[ErrorCurve { dev: dev.to_vec(), ..whole.clone() }]).svg()
+    };
+    let [none, one, many] = [&whole.dev[..0], &whole.dev[..1], &whole.dev].map(svg);
+    show("one-evaluation.svg", &one);
+    assert!(!none.contains("whole dev") && one.contains("whole dev"));
+    assert!(marks(&one) > marks(&many), "{} marks", marks(&one));
+}
+
 /// Where a text stands, as (x, y).
 fn position(svg: &str, text: &str) -> (f64, f64) {
     let end = svg.find(&format!(">{text}</text>")).unwrap_or_else(|| panic!("{text} is missing"));
