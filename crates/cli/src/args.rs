@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::failure::Outcome;
-use crate::{bench, data, eval, inspect, predict, quickstart, train};
+use crate::{bench, data, deepen, eval, inspect, predict, quickstart, train};
 
 /// Plain and residual networks: train them, measure them, look into them, use them
 ///
@@ -38,6 +38,7 @@ pub(crate) enum Command {
     Eval(eval::EvalArgs),
     Predict(predict::PredictArgs),
     Inspect(inspect::InspectArgs),
+    Deepen(deepen::DeepenArgs),
     #[command(subcommand)]
     Data(data::DataCommand),
     #[command(subcommand)]
@@ -52,6 +53,7 @@ impl Command {
             Self::Eval(args) => eval::run(&args),
             Self::Predict(args) => predict::run(&args),
             Self::Inspect(args) => inspect::run(&args),
+            Self::Deepen(args) => deepen::run(&args),
             Self::Data(command) => command.run(),
             Self::Bench(command) => command.run(),
         }

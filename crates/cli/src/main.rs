@@ -8,6 +8,7 @@ mod args;
 mod arguments;
 mod bench;
 mod data;
+mod deepen;
 mod eval;
 mod failure;
 mod inspect;

@@ -55,6 +55,6 @@ pub use names::{ArchitectureOptions, NamedArchitecture};
 pub use residua_graph::Shape;
 pub use summary::{Summary, SummaryRow, summary};
 pub use surgery::{
-    BlockIndex, Insertion, NewBlocks, Operated, Place, SurgeryError, add_shortcuts, insert_blocks,
-    remove_blocks, strip_shortcuts,
+    BlockIndex, ChangedNetwork, Insertion, NewBlocks, Place, SurgeryError, add_shortcuts,
+    insert_blocks, remove_blocks, strip_shortcuts,
 };

@@ -2,7 +2,7 @@
 
 use residua_graph::{Graph, Weights};
 use residua_resnet::{
-    Architecture, BlockIndex, InitOptions, Insertion, NewBlocks, Operated, Place, Shape,
+    Architecture, BlockIndex, ChangedNetwork, InitOptions, Insertion, NewBlocks, Place, Shape,
     SurgeryError, add_shortcuts, init_weights, insert_blocks, remove_blocks, strip_shortcuts,
 };
 
@@ -22,7 +22,10 @@ fn graph(architecture: &Architecture) -> Graph {
 }
 
 /// `(now, before)` of the tensors, by name, whose values were somewhere before.
-fn origins(before: &(Architecture, Weights), now: &Operated) -> Vec<(String, Option<String>)> {
+fn origins(
+    before: &(Architecture, Weights),
+    now: &ChangedNetwork,
+) -> Vec<(String, Option<String>)> {
     let [graph_before, graph_now] = [&before.0, &now.architecture].map(graph);
     let specs = |graph: &Graph| {
         let all: Vec<_> = graph.params().iter().chain(graph.buffers()).cloned().collect();

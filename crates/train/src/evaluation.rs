@@ -132,14 +132,67 @@ pub fn evaluate(
     split: Split,
     options: &EvalOptions,
 ) -> Result<Evaluation, TrainError> {
+    let mut tally = Tally::new(model.classes.len());
+    on_split(model, dataset, split, options, |logits, label| tally.add(logits, label))?;
+    Ok(tally.evaluation(&model.classes))
+}
+
+/// Shows `on_sample` what a model puts out for each sample of a split, and its class.
+fn on_split(
+    model: &Model,
+    dataset: &Arc<Dataset>,
+    split: Split,
+    options: &EvalOptions,
+    on_sample: impl FnMut(&[f32], usize),
+) -> Result<(), TrainError> {
     options.check_views(dataset)?;
     let labels = match_classes(&model.classes, dataset)?;
     let graph = model.architecture.to_graph()?;
     let isa = Isa::best().map_err(PlanError::from)?;
     let mut evaluator = Evaluator::new(&graph, options, isa, default_workers())?;
     let pass = Pass { dataset, split, preprocessing: &model.preprocessing, labels, stop: None };
-    let tally = evaluator.run(&model.weights, &pass)?;
-    Ok(tally.expect("nothing stops it").evaluation(&model.classes))
+    evaluator.on_samples(&model.weights, &pass, on_sample).map(drop)
+}
+
+/// What a model puts out for the samples of a split, in their order.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outputs {
+    /// `[num_samples, num_classes]`.
+    pub logits: Vec<f32>,
+    /// The class of each sample, in the model's order.
+    pub labels: Vec<u32>,
+    /// Number of classes.
+    pub num_classes: usize,
+}
+
+impl Outputs {
+    /// Top-1 error in percent, as of [`evaluate`].
+    pub fn top1_error(&self) -> f64 {
+        let mut tally = Tally::new(self.num_classes);
+        for (logits, &label) in self.logits.chunks_exact(self.num_classes).zip(&self.labels) {
+            tally.add(logits, label as usize);
+        }
+        tally.top1_error()
+    }
+}
+
+/// The outputs of a model on a split, under the conditions of [`evaluate`].
+///
+/// # Errors
+/// As [`evaluate`].
+pub fn outputs(
+    model: &Model,
+    dataset: &Arc<Dataset>,
+    split: Split,
+    options: &EvalOptions,
+) -> Result<Outputs, TrainError> {
+    let num_classes = model.classes.len();
+    let (mut logits, mut labels) = (Vec::new(), Vec::new());
+    on_split(model, dataset, split, options, |sample, label| {
+        logits.extend_from_slice(sample);
+        labels.push(label as u32);
+    })?;
+    Ok(Outputs { logits, labels, num_classes })
 }
 
 /// For each class of the dataset, the model's class of the same name.
@@ -207,28 +260,41 @@ impl Evaluator {
         weights: &Weights,
         pass: &Pass<'_>,
     ) -> Result<Option<Tally>, TrainError> {
+        let mut tally = Tally::new(self.plan.num_classes());
+        let whole = self.on_samples(weights, pass, |logits, label| tally.add(logits, label))?;
+        Ok(whole.then_some(tally))
+    }
+
+    /// Shows `on_sample` the outputs for each sample of a split, and its class, and tells whether it came to
+    /// the end.
+    fn on_samples(
+        &mut self,
+        weights: &Weights,
+        pass: &Pass<'_>,
+        mut on_sample: impl FnMut(&[f32], usize),
+    ) -> Result<bool, TrainError> {
         let Pass { dataset, split, preprocessing, labels, stop } = pass;
         let image_size = [preprocessing.height, preprocessing.width, preprocessing.channels];
         let batch_size = self.plan.batch_size();
         let mut loader =
             EvalLoader::new(dataset, *split, batch_size, self.workers, Some(preprocessing))?;
         let num_classes = self.plan.num_classes();
-        let mut tally = Tally::new(num_classes);
         self.plan.load(weights);
         while let Some(batch) = loader.next()? {
             if stop.is_some_and(|stop| stop.load(Ordering::Relaxed)) {
-                return Ok(None);
+                return Ok(false);
             }
             expect_multiple(batch.input.len() / batch.len(), self.plan.input_len())?;
             let logits = self.mean_logits(&batch.input, image_size);
             for (logits, &label) in logits.chunks_exact(num_classes).zip(&batch.labels) {
-                if !tally.add(logits, labels[label as usize] as usize) {
+                if !logits.iter().all(|logit| logit.is_finite()) {
                     return Err(not_finite_output(weights));
                 }
+                on_sample(logits, labels[label as usize] as usize);
             }
             loader.recycle(batch);
         }
-        Ok(Some(tally))
+        Ok(true)
     }
 
     /// Outputs for at most a batch of images, NHWC, each the mean over its views.
@@ -279,11 +345,8 @@ impl Tally {
         Self { confusion, num_samples: 0, num_top5_errors: 0, loss_sum: 0.0 }
     }
 
-    /// Counts a sample, unless its outputs are not finite. Of equal outputs the first is higher.
-    fn add(&mut self, logits: &[f32], label: usize) -> bool {
-        if !logits.iter().all(|logit| logit.is_finite()) {
-            return false;
-        }
+    /// Counts a sample. Of equal outputs the first is higher.
+    fn add(&mut self, logits: &[f32], label: usize) {
         let higher =
             |i: usize, j: usize| logits[i] > logits[j] || (logits[i] == logits[j] && i < j);
         let rank = (0..logits.len()).filter(|&i| higher(i, label)).count();
@@ -292,7 +355,6 @@ impl Tally {
         self.num_samples += 1;
         self.num_top5_errors += u64::from(rank >= 5);
         self.loss_sum += log_sum_exp(logits) - f64::from(logits[label]);
-        true
     }
 
     /// Top-1 error in percent.

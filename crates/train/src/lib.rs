@@ -23,7 +23,9 @@ mod trainer;
 mod whitening;
 
 pub use error::{CheckpointError, TrainError};
-pub use evaluation::{ClassScores, EvalOptions, Evaluation, Predictor, evaluate, predict};
+pub use evaluation::{
+    ClassScores, EvalOptions, Evaluation, Outputs, Predictor, evaluate, outputs, predict,
+};
 pub use metrics::{MetricsRecord, read_metrics};
 pub use observer::{Event, Observer, Started, StepReport, Warning};
 pub use recipe::{EarlyImages, Length, Recipe};

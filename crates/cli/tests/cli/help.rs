@@ -12,6 +12,7 @@ fn help_is_as_reviewed() {
         "eval",
         "predict",
         "inspect",
+        "deepen",
         "data",
         "data info",
         "data check",

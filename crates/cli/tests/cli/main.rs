@@ -2,6 +2,7 @@
 
 mod bench;
 mod data;
+mod deepen;
 mod errors;
 mod help;
 mod inspect;

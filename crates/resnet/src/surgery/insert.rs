@@ -2,7 +2,7 @@ use std::ops::Range;
 
 use residua_graph::{Graph, Op, Weights};
 
-use super::{Operated, SurgeryError, check_weights, split_name, transplant};
+use super::{ChangedNetwork, SurgeryError, check_weights, split_name, transplant};
 use crate::{Architecture, BlockSpan, Init, InitOptions, Shortcut, init_weights};
 
 /// Where in its stage a new block stands.
@@ -63,7 +63,7 @@ pub fn insert_blocks(
     architecture: &Architecture,
     weights: &Weights,
     insertion: &Insertion,
-) -> Result<Operated, SurgeryError> {
+) -> Result<ChangedNetwork, SurgeryError> {
     let graph = architecture.to_graph()?;
     check_weights(architecture, &graph, weights)?;
     check_start(architecture, insertion.start)?;

@@ -31,7 +31,7 @@ use crate::{Architecture, ArchitectureError};
 
 /// A network that was changed, and its weights.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Operated {
+pub struct ChangedNetwork {
     /// What it is now.
     pub architecture: Architecture,
     /// As its graph lays them out.
@@ -48,7 +48,7 @@ fn transplant(
     start: Weights,
     before: (&Graph, &Weights),
     source: impl Fn(&str) -> Option<String>,
-) -> Result<Operated, ArchitectureError> {
+) -> Result<ChangedNetwork, ArchitectureError> {
     let graph = architecture.to_graph()?;
     let (graph_before, before) = before;
     let mut weights = start;
@@ -67,7 +67,7 @@ fn transplant(
     for (from, to) in pairs(graph.buffers(), graph_before.buffers()) {
         weights.buffers[to].copy_from_slice(&before.buffers[from]);
     }
-    Ok(Operated { architecture, weights, kept })
+    Ok(ChangedNetwork { architecture, weights, kept })
 }
 
 fn check_weights(

@@ -2,7 +2,7 @@ use std::{fmt, str::FromStr};
 
 use residua_graph::Weights;
 
-use super::{Operated, SurgeryError, check_weights, split_name, transplant};
+use super::{ChangedNetwork, SurgeryError, check_weights, split_name, transplant};
 use crate::Architecture;
 
 /// A block of an architecture. As text it is `layer2.0`: stages count from 1 there.
@@ -41,7 +41,7 @@ pub fn remove_blocks(
     architecture: &Architecture,
     weights: &Weights,
     blocks: &[BlockIndex],
-) -> Result<Operated, SurgeryError> {
+) -> Result<ChangedNetwork, SurgeryError> {
     let graph = architecture.to_graph()?;
     check_weights(architecture, &graph, weights)?;
     let mut removed = blocks.to_vec();

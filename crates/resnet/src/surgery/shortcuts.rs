@@ -1,6 +1,6 @@
 use residua_graph::Weights;
 
-use super::{Operated, SurgeryError, check_weights, transplant};
+use super::{ChangedNetwork, SurgeryError, check_weights, transplant};
 use crate::Architecture;
 
 /// The residual network with the weights of a plain one: parameter-free shortcuts
@@ -11,7 +11,7 @@ use crate::Architecture;
 pub fn add_shortcuts(
     architecture: &Architecture,
     weights: &Weights,
-) -> Result<Operated, SurgeryError> {
+) -> Result<ChangedNetwork, SurgeryError> {
     convert(architecture, weights, architecture.residual_twin()?)
 }
 
@@ -22,7 +22,7 @@ pub fn add_shortcuts(
 pub fn strip_shortcuts(
     architecture: &Architecture,
     weights: &Weights,
-) -> Result<Operated, SurgeryError> {
+) -> Result<ChangedNetwork, SurgeryError> {
     convert(architecture, weights, architecture.plain_twin())
 }
 
@@ -30,7 +30,7 @@ fn convert(
     architecture: &Architecture,
     weights: &Weights,
     twin: Architecture,
-) -> Result<Operated, SurgeryError> {
+) -> Result<ChangedNetwork, SurgeryError> {
     let graph = architecture.to_graph()?;
     check_weights(architecture, &graph, weights)?;
     let start = Weights::zeros(&twin.to_graph()?);

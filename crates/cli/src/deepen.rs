@@ -1,0 +1,210 @@
+//! `residua deepen`: more blocks in a trained network.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+use residua_data::{Dataset, Split};
+use residua_engine::Precision;
+use residua_format::Model;
+use residua_resnet::{Insertion, NewBlocks, Place, Shortcut, SurgeryError, insert_blocks};
+use residua_study::{Difference, difference};
+use residua_train::EvalOptions;
+use serde::Serialize;
+
+use crate::arguments::{OpenArgs, ThreadArgs, one_of};
+use crate::failure::{Outcome, hinted};
+use crate::{model_file, output, progress, table};
+
+/// Put blocks into a trained network without changing its outputs
+///
+/// The residual branch of each new block puts out zeros, so that the block passes its input on, and
+/// can learn. Outputs stay the same bit for bit; --verify shows it on data and fails otherwise. Plain
+/// networks have no such blocks: --plain shows what happens instead.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub(crate) struct DeepenArgs {
+    /// Model file or run folder
+    #[arg(value_name = "MODEL")]
+    model: PathBuf,
+    /// Stage to put blocks into, from 1
+    #[arg(long, value_name = "NUMBER")]
+    stage: usize,
+    /// New blocks
+    #[arg(long, value_name = "NUMBER", default_value = "1",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    blocks: u32,
+    /// Where in the stage
+    #[arg(long, value_enum, value_name = "PLACE", default_value = "end")]
+    at: PlaceArg,
+    /// How new blocks of a plain network start
+    #[arg(long, value_enum, value_name = "KIND")]
+    plain: Option<PlainStart>,
+    /// Decides the random numbers in new blocks
+    #[arg(long, value_name = "NUMBER", default_value = "0")]
+    seed: u64,
+    /// Model file to write
+    #[arg(long, value_name = "FILE")]
+    out: PathBuf,
+    /// Compare the outputs of both networks on this data, in f32 and bf16; exit with 1 if they differ
+    #[arg(long, value_name = "DATA")]
+    verify: Option<String>,
+    /// Part of the data to compare them on
+    #[arg(long, value_name = "SPLIT", default_value = "test",
+          value_parser = one_of::<Split>(&["train", "dev", "test"]))]
+    split: Split,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    threads: ThreadArgs,
+    #[command(flatten)]
+    open: OpenArgs,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  residua deepen runs/first --stage 3 --blocks 2 --out deeper.safetensors
+  residua deepen runs/first --stage 3 --out deeper.safetensors --verify cifar-10-binary.tar.gz
+  residua deepen runs/plain20 --stage 1 --plain dirac --out deeper.safetensors";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum PlaceArg {
+    /// After half of its blocks
+    Middle,
+    /// After its last block
+    End,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum PlainStart {
+    /// As before training
+    Random,
+    /// As kernels that put out their input
+    Dirac,
+}
+
+/// What was done, for machines.
+#[derive(Serialize)]
+struct Deepened<'a> {
+    before: &'a str,
+    after: &'a str,
+    num_parameters_before: usize,
+    num_parameters_after: usize,
+    file: String,
+    verified: &'a [Verified],
+}
+
+#[derive(Serialize)]
+struct Verified {
+    precision: String,
+    #[serde(flatten)]
+    difference: Difference,
+}
+
+pub(crate) fn run(args: &DeepenArgs) -> Result<Outcome> {
+    if args.out.is_dir() {
+        bail!("{}: is a folder, expected a file to write the model to", args.out.display());
+    }
+    let model = model_file::load(&args.model)?;
+    let deeper = deepen(args, &model)?;
+    let dataset = args.verify.as_deref().map(|data| args.open(data)).transpose()?;
+    deeper.save(&args.out)?;
+    let verified = match &dataset {
+        Some(dataset) => verify(args, dataset, [&model, &deeper])?,
+        None => Vec::new(),
+    };
+    print(args, [&model, &deeper], &verified)?;
+    Ok(match verified.iter().all(|verified| verified.difference.is_none()) {
+        true => Outcome::Done,
+        false => Outcome::No,
+    })
+}
+
+impl DeepenArgs {
+    fn open(&self, data: &str) -> Result<Arc<Dataset>> {
+        let dataset = progress::open(data, &self.open.options())?;
+        dataset.expect_samples(self.split)?;
+        Ok(Arc::new(dataset))
+    }
+}
+
+fn deepen(args: &DeepenArgs, model: &Model) -> Result<Model> {
+    let insertion = Insertion {
+        stage: args.stage,
+        num_blocks: args.blocks as usize,
+        place: match args.at {
+            PlaceArg::Middle => Place::Middle,
+            PlaceArg::End => Place::End,
+        },
+        start: match args.plain {
+            None => NewBlocks::Identity,
+            Some(PlainStart::Random) => NewBlocks::Random,
+            Some(PlainStart::Dirac) => NewBlocks::Dirac,
+        },
+        seed: args.seed,
+    };
+    let deeper = insert_blocks(&model.architecture, &model.weights, &insertion).map_err(
+        |error| match error {
+            SurgeryError::NoIdentity { .. } if model.architecture.shortcut() == Shortcut::None => {
+                hinted(
+                    error.to_string(),
+                    "`--plain random` or `--plain dirac` inserts layers all the same",
+                )
+            }
+            _ => error.into(),
+        },
+    )?;
+    Ok(Model { architecture: deeper.architecture, weights: deeper.weights, ..model.clone() })
+}
+
+/// The difference of the outputs in each precision.
+fn verify(
+    args: &DeepenArgs,
+    dataset: &Arc<Dataset>,
+    [before, after]: [&Model; 2],
+) -> Result<Vec<Verified>> {
+    let in_precision = |precision: Precision| -> Result<Verified> {
+        let options = EvalOptions { precision, ..EvalOptions::new(64) };
+        let difference =
+            args.threads.install(|| difference(before, after, dataset, args.split, &options))??;
+        Ok(Verified { precision: precision.to_string(), difference })
+    };
+    [Precision::F32, Precision::Bf16].into_iter().map(in_precision).collect()
+}
+
+fn print(args: &DeepenArgs, [before, after]: [&Model; 2], verified: &[Verified]) -> Result<()> {
+    let names = [before, after].map(|model| model.architecture.name());
+    let sizes = [before, after].map(|model| model.weights.params.len());
+    if args.json {
+        output::json(&Deepened {
+            before: names[0],
+            after: names[1],
+            num_parameters_before: sizes[0],
+            num_parameters_after: sizes[1],
+            file: args.out.display().to_string(),
+            verified,
+        })?;
+        return Ok(());
+    }
+    output::line(format_args!(
+        "{} → {}: {} → {} parameters, in {}",
+        names[0],
+        names[1],
+        table::grouped(sizes[0] as u64),
+        table::grouped(sizes[1] as u64),
+        args.out.display()
+    ))?;
+    for Verified { precision, difference } in verified {
+        output::line(format_args!(
+            "{precision}: max |Δlogit| = {} over {} {} samples, top-1 error {} → {}",
+            difference.max_abs,
+            table::grouped(difference.num_samples),
+            args.split,
+            table::percent(difference.top1_error_before),
+            table::percent(difference.top1_error_after),
+        ))?;
+    }
+    Ok(())
+}

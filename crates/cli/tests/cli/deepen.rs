@@ -1,0 +1,43 @@
+//! Blocks in a trained network.
+
+use crate::models::spirals;
+use crate::program::run;
+
+const SPIRALS: &str = "synthetic:spirals?train=1500&dev=300&test=300";
+
+#[test]
+fn a_deeper_network_gives_the_same_answers() {
+    let (model, folder) = (spirals().display(), tempfile::tempdir().unwrap());
+    for at in ["middle", "end"] {
+        let deepen = format!("deepen {model} --stage 1 --blocks 3 --at {at} --out deeper");
+        let ran = run(folder.path(), &format!("{deepen} --verify {SPIRALS} --json")).expect(0);
+        let json = ran.json();
+        assert_eq!(json["before"], "dense-resnet8-w32");
+        assert_eq!(json["after"], "dense-resnet14-w32");
+        let verified = json["verified"].as_array().unwrap();
+        assert_eq!(verified.len(), 2, "f32 and bf16");
+        for one in verified {
+            assert_eq!(one["num_samples"], 300);
+            assert_eq!((&one["num_different"], &one["max_abs"]), (&0.into(), &0.0.into()));
+            assert_eq!(one["top1_error_before"], one["top1_error_after"]);
+        }
+        let text = run(folder.path(), &format!("{deepen} --verify {SPIRALS}")).expect(0).stdout;
+        assert!(text.contains("f32: max |Δlogit| = 0 over 300 test samples"), "{text}");
+        run(folder.path(), &format!("eval deeper {SPIRALS}")).expect(0);
+    }
+}
+
+#[test]
+fn a_plain_network_is_refused_or_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    let train = format!("train {SPIRALS} --model dense-plain --depth 4 --width 8 --steps 5");
+    run(folder.path(), &format!("{train} --out plain")).expect(0);
+    let deepen = "deepen plain --stage 1 --out deeper";
+    let ran = run(folder.path(), deepen).expect(2);
+    assert!(ran.stderr.contains("no block can be inserted without changing the outputs"));
+    assert!(ran.stderr.contains("hint: `--plain random`"), "{}", ran.stderr);
+    assert!(!folder.path().join("deeper").exists());
+    let ran = run(folder.path(), &format!("{deepen} --plain random --verify {SPIRALS}")).expect(1);
+    assert!(!ran.stdout.contains("|Δlogit| = 0 "), "{}", ran.stdout);
+    run(folder.path(), &format!("eval deeper {SPIRALS}")).expect(0);
+}
