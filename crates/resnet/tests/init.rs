@@ -54,7 +54,7 @@ fn convolutions_have_hes_standard_deviation() {
             let std = |channels: usize| (2.0 / (channels * kh * kw) as f64).sqrt();
             let (right, wrong) = match init {
                 Init::KaimingFanIn => (std(ic), std(oc)),
-                _ => (std(oc), std(ic)),
+                Init::KaimingFanOut | Init::Dirac => (std(oc), std(ic)),
             };
             let values = &weights.params[spec.range()];
             assert_eq!(not_normal(values, right), None, "{}", spec.name);

@@ -193,10 +193,11 @@ fn other_views_of_an_image_are_averaged() {
     };
     let [up, down] = [-1, 1].map(|by| shift(&input, by));
     let mirrored = [&input, &up, &down].map(|images| mirror(images));
-    for (test_time_flips, test_time_shifts, views) in [
-        (true, false, vec![&input, &mirrored[0]]),
-        (false, true, vec![&input, &up, &down]),
-        (true, true, [&input, &up, &down].into_iter().chain(&mirrored).collect()),
+    // The least that the loss must change by, three times what its comparison lets pass or more.
+    for (test_time_flips, test_time_shifts, views, least_change) in [
+        (true, false, vec![&input, &mirrored[0]], 1e-3),
+        (false, true, vec![&input, &up, &down], 3e-4),
+        (true, true, [&input, &up, &down].into_iter().chain(&mirrored).collect(), 3e-4),
     ] {
         let outputs: Vec<Vec<f64>> = views.into_iter().map(|images| logits(images)).collect();
         let mean = |i: usize| outputs.iter().map(|o| o[i]).sum::<f64>() / outputs.len() as f64;
@@ -213,9 +214,8 @@ fn other_views_of_an_image_are_averaged() {
         assert_eq!(found.confusion, confusion);
         assert!((found.mean_loss - loss / labels.len() as f64).abs() < 1e-4);
         let one = evaluate(&model, &dataset, Split::Train, &EvalOptions::new(7)).unwrap();
-        // Three times what the comparison above lets pass.
         let change = (found.mean_loss - one.mean_loss).abs();
-        assert!(change > 3e-4, "other views change the loss by {change:.1e}");
+        assert!(change > least_change, "other views change the loss by {change:.1e}");
     }
 
     let (model, dataset) = trained(Task::Spirals);

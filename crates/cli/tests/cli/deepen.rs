@@ -1,9 +1,7 @@
 //! Blocks in a trained network.
 
-use crate::models::spirals;
+use crate::models::{SPIRALS, spirals};
 use crate::program::run;
-
-const SPIRALS: &str = "synthetic:spirals?train=1500&dev=300&test=300";
 
 #[test]
 fn a_deeper_network_gives_the_same_answers() {

@@ -21,7 +21,7 @@ pub(crate) fn spirals() -> &'static Path {
     folder.path()
 }
 
-const SPIRALS: &str = "synthetic:spirals?train=1500&dev=300&test=300";
+pub(crate) const SPIRALS: &str = "synthetic:spirals?train=1500&dev=300&test=300";
 
 fn keys(value: &Value) -> Vec<&str> {
     value.as_object().expect("an object").keys().map(String::as_str).collect()
