@@ -83,7 +83,8 @@ fn the_band_rejects_wrong_trainings() {
     let cut: fn(&mut [f32]) = |params| {
         params.iter_mut().for_each(|x| *x = f32::from_bits(x.to_bits() & 0xffff_0000));
     };
-    let isa = Isa::best().unwrap();
+    // The same bits on every machine: with another instruction set the wrong trainings drift otherwise.
+    let isa = Isa::Portable;
     for (what, losses) in [
         ("weights cut to bf16", run.losses(Precision::Bf16, isa, cut)),
         ("nothing learned", vec![want[0]; NUM_STEPS]),
