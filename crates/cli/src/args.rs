@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::failure::Outcome;
-use crate::{bench, data, deepen, eval, inspect, predict, quickstart, train};
+use crate::{bench, compare, data, deepen, eval, inspect, predict, quickstart, report, train};
 
 /// Plain and residual networks: train them, measure them, look into them, use them
 ///
@@ -39,6 +39,8 @@ pub(crate) enum Command {
     Predict(predict::PredictArgs),
     Inspect(inspect::InspectArgs),
     Deepen(deepen::DeepenArgs),
+    Compare(Box<compare::CompareArgs>),
+    Report(report::ReportArgs),
     #[command(subcommand)]
     Data(data::DataCommand),
     #[command(subcommand)]
@@ -54,6 +56,8 @@ impl Command {
             Self::Predict(args) => predict::run(&args),
             Self::Inspect(args) => inspect::run(&args),
             Self::Deepen(args) => deepen::run(&args),
+            Self::Compare(args) => compare::run(&args),
+            Self::Report(args) => report::run(&args),
             Self::Data(command) => command.run(),
             Self::Bench(command) => command.run(),
         }

@@ -8,13 +8,16 @@ use clap::{Args, ValueEnum};
 use residua_data::{Dataset, Split};
 use residua_engine::Precision;
 use residua_format::Model;
-use residua_resnet::{Insertion, NewBlocks, Place, Shortcut, SurgeryError, insert_blocks};
+use residua_resnet::{
+    BlockIndex, ChangedNetwork, Insertion, NewBlocks, Place, Shortcut, SurgeryError, insert_blocks,
+};
 use residua_study::{Difference, difference};
-use residua_train::EvalOptions;
+use residua_train::{EvalOptions, Start};
 use serde::Serialize;
 
 use crate::arguments::{OpenArgs, ThreadArgs, one_of};
 use crate::failure::{Outcome, hinted};
+use crate::train::from;
 use crate::{model_file, output, progress, table};
 
 /// Put blocks into a trained network without changing its outputs
@@ -108,9 +111,11 @@ pub(crate) fn run(args: &DeepenArgs) -> Result<Outcome> {
         bail!("{}: is a folder, expected a file to write the model to", args.out.display());
     }
     let model = model_file::load(&args.model)?;
-    let deeper = deepen(args, &model)?;
+    let changed = deepen(args, &model)?;
+    let deeper = deeper_model(&model, &changed);
     let dataset = args.verify.as_deref().map(|data| args.open(data)).transpose()?;
     deeper.save(&args.out)?;
+    keep_state(args, &model, &changed)?;
     let verified = match &dataset {
         Some(dataset) => verify(args, dataset, [&model, &deeper])?,
         None => Vec::new(),
@@ -130,7 +135,7 @@ impl DeepenArgs {
     }
 }
 
-fn deepen(args: &DeepenArgs, model: &Model) -> Result<Model> {
+fn deepen(args: &DeepenArgs, model: &Model) -> Result<ChangedNetwork> {
     let insertion = Insertion {
         stage: args.stage,
         num_blocks: args.blocks as usize,
@@ -145,18 +150,44 @@ fn deepen(args: &DeepenArgs, model: &Model) -> Result<Model> {
         },
         seed: args.seed,
     };
-    let deeper = insert_blocks(&model.architecture, &model.weights, &insertion).map_err(
-        |error| match error {
-            SurgeryError::NoIdentity { .. } if model.architecture.shortcut() == Shortcut::None => {
-                hinted(
-                    error.to_string(),
-                    "`--plain random` or `--plain dirac` inserts layers all the same",
-                )
-            }
-            _ => error.into(),
-        },
-    )?;
-    Ok(Model { architecture: deeper.architecture, weights: deeper.weights, ..model.clone() })
+    insert_blocks(&model.architecture, &model.weights, &insertion).map_err(|error| match error {
+        SurgeryError::NoIdentity { .. } if model.architecture.shortcut() == Shortcut::None => {
+            hinted(
+                error.to_string(),
+                "`--plain random` or `--plain dirac` inserts layers all the same",
+            )
+        }
+        _ => error.into(),
+    })
+}
+
+/// The model file tells which blocks are new, those of an earlier time too.
+fn deeper_model(model: &Model, changed: &ChangedNetwork) -> Model {
+    let earlier = model
+        .provenance
+        .inserted_blocks
+        .iter()
+        .filter_map(|name| changed.block_now(&model.architecture, name.parse().ok()?));
+    let mut inserted: Vec<BlockIndex> = earlier.chain(changed.new_blocks()).collect();
+    inserted.sort_unstable();
+    let mut deeper = Model {
+        architecture: changed.architecture.clone(),
+        weights: changed.weights.clone(),
+        ..model.clone()
+    };
+    deeper.provenance.inserted_blocks = inserted.iter().map(ToString::to_string).collect();
+    deeper
+}
+
+/// Keeps what momentum has gathered beside the model, where the run that made it is there.
+fn keep_state(args: &DeepenArgs, model: &Model, changed: &ChangedNetwork) -> Result<()> {
+    let Some(start) = from::start_of(&args.model, model)? else { return Ok(()) };
+    let start = Start {
+        weights: changed.weights.clone(),
+        velocity: changed.carry(&start.velocity),
+        recipe: start.recipe,
+    };
+    Ok(start.save(&from::state_file(&args.out))?)
 }
 
 /// The difference of the outputs in each precision.

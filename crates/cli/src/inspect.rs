@@ -247,8 +247,15 @@ fn dims(shape: &[usize]) -> String {
 
 /// What a trained network carries, a line for each thing.
 fn trained(model: &Trained<'_>) -> String {
-    let Provenance { dataset, dataset_fingerprint, seed, steps, precision, residua_version } =
-        model.provenance;
+    let Provenance {
+        dataset,
+        dataset_fingerprint,
+        seed,
+        steps,
+        precision,
+        residua_version,
+        inserted_blocks,
+    } = model.provenance;
     let mut lines = vec![
         ("classes", model.class_names.join(", ")),
         ("preprocessing", preprocessing(model.preprocessing)),
@@ -257,6 +264,9 @@ fn trained(model: &Trained<'_>) -> String {
         ("made by", format!("residua {residua_version}")),
         ("weights", format!("SHA-256 {}", model.weights_sha256)),
     ];
+    if !inserted_blocks.is_empty() {
+        lines.push(("put in later", inserted_blocks.join(", ")));
+    }
     if model.num_non_finite > 0 {
         let bad = table::grouped(model.num_non_finite as u64);
         lines.push(("warning", format!("{bad} weights are NaN or infinite")));

@@ -7,6 +7,7 @@
 mod args;
 mod arguments;
 mod bench;
+mod compare;
 mod data;
 mod deepen;
 mod eval;
@@ -17,8 +18,11 @@ mod model_file;
 mod output;
 mod picture;
 mod predict;
+mod present;
 mod progress;
 mod quickstart;
+mod report;
+mod study_runs;
 mod table;
 mod train;
 

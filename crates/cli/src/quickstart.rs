@@ -9,26 +9,28 @@ use anyhow::{Context, Result};
 use clap::Args;
 use image::ColorType;
 use residua_data::{Augment, Dataset, OpenOptions, Split, open};
-use residua_format::{Model, write_whole};
+use residua_format::Model;
 use residua_graph::Shape;
-use residua_resnet::Architecture;
-use residua_train::plot::{ErrorCurve, error_curves};
+use residua_resnet::{Architecture, ChangedNetwork, Insertion, insert_blocks};
+use residua_study::{Chart, Section, Table, difference};
+use residua_train::plot::{ErrorCurve, error_chart};
 use residua_train::{
-    Length, Outcome as RunOutcome, Predictor, Recipe, RunOptions, Schedule, Summary, Trainer,
-    read_metrics,
+    EvalOptions, Length, Outcome as RunOutcome, Predictor, Recipe, RunOptions, Schedule,
+    SplitSummary, Summary, Trainer, read_metrics,
 };
 
 use crate::arguments::ThreadArgs;
 use crate::failure::Outcome;
 use crate::model_file::MODEL_FILE;
 use crate::train::{Live, explain, train};
-use crate::{interrupt, output, table};
+use crate::{interrupt, output, present, report, table};
 
 /// Train a deep plain network and its residual twin on drawn shapes, and compare them
 ///
 /// Both have the same layers, start from the same weights and see the same batches with the same
-/// settings; the only difference is the shortcuts around the blocks. Takes about a minute and a
-/// half on two cores and needs no data.
+/// settings; the only difference is the shortcuts around the blocks. Then the residual one gets two more
+/// blocks without changing its outputs. Takes about a minute and a half on two cores and needs no
+/// data; a page shows what came of it.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct QuickstartArgs {
@@ -55,6 +57,8 @@ const DATA: &str = "synthetic:shapes?train=8000&dev=500&test=1000&difficulty=0";
 const NEW_DATA: &str = "synthetic:shapes?train=10&dev=0&test=10&seed=1000&difficulty=0";
 const RESIDUAL: &str = "resnet32-w8";
 const NUM_STEPS: u64 = 600;
+/// The residual network with more blocks.
+const DEEPER_FILE: &str = "deeper.safetensors";
 
 pub(crate) fn run(args: &QuickstartArgs) -> Result<Outcome> {
     let stop = interrupt::stop_flag()?;
@@ -74,11 +78,16 @@ pub(crate) fn run(args: &QuickstartArgs) -> Result<Outcome> {
             }
         }
     }
-    compare(&twins)?;
-    let curves = draw(&twins, &args.out)?;
     let residual = &twins[1];
+    let sections = [comparison(&twins, args)?, deepen(residual, &dataset, args)?];
+    for section in &sections {
+        present::print(section)?;
+        output::line("")?;
+    }
+    let page = args.out.join("report.html");
+    report::write_page(&page, "Residual networks, quickly", &sections)?;
     let images = predict(residual, args)?;
-    finish(residual, &curves, &images, &dataset)?;
+    finish(residual, &page, &images, &dataset)?;
     Ok(Outcome::Done)
 }
 
@@ -128,15 +137,17 @@ impl Twin {
     }
 }
 
-/// Prints where both ended, and which one is ahead.
-fn compare(twins: &[Twin]) -> Result<()> {
+/// Where both ended, and which one is ahead.
+fn comparison(twins: &[Twin], args: &QuickstartArgs) -> Result<Section> {
     let header = ["Network", ">parameters", ">train error", ">dev error", ">test error", ">time"];
-    let mut rows = table::new(header);
-    for Twin { summary, .. } in twins {
-        let percent = |split: Option<residua_train::SplitSummary>| {
+    let mut rows = Table::new("Errors at the end", header);
+    let mut curves = Vec::new();
+    for twin in twins {
+        let Twin { summary, folder } = twin;
+        let percent = |split: Option<SplitSummary>| {
             split.map_or("-".to_owned(), |split| table::percent(split.top1_error))
         };
-        rows.add_row([
+        rows.row([
             summary.architecture.clone(),
             table::grouped(summary.num_parameters),
             percent(Some(summary.train)),
@@ -144,10 +155,33 @@ fn compare(twins: &[Twin]) -> Result<()> {
             percent(summary.test),
             table::duration(summary.seconds),
         ]);
+        curves.push(ErrorCurve::new(twin.name(), &read_metrics(&folder.join("metrics.jsonl"))?));
     }
-    output::line(table::text(&rows))?;
+    let title = "Training with and without shortcuts";
+    Ok(Section {
+        title: title.to_owned(),
+        question: "Two networks, the same but for the shortcuts, learn to tell 10 drawn shapes apart. Does \
+                   the one without shortcuts get as far?"
+            .to_owned(),
+        setting: vec![
+            ("data".to_owned(), DATA.to_owned()),
+            ("steps".to_owned(), args.steps.to_string()),
+            ("seed".to_owned(), args.seed.to_string()),
+        ],
+        charts: vec![Chart {
+            name: "curves".to_owned(),
+            caption: "Error on the training batches (thin, dashed) and on the dev set (bold).".to_owned(),
+            lines: error_chart(title, &curves),
+        }],
+        tables: vec![rows],
+        findings: vec![verdict(twins)],
+        commands: vec![format!("residua quickstart --seed {} --steps {}", args.seed, args.steps)],
+    })
+}
+
+fn verdict(twins: &[Twin]) -> String {
     let [plain, residual] = [&twins[0], &twins[1]].map(|twin| twin.summary.train.top1_error);
-    let verdict = match plain - residual {
+    match plain - residual {
         ahead if ahead > 0.5 => format!(
             "The residual network is ahead by {ahead:.1} points even on the images it was trained \
              on: this is\nnot overfitting. Without shortcuts a network of this depth is hard to \
@@ -158,22 +192,52 @@ fn compare(twins: &[Twin]) -> Result<()> {
             -ahead
         ),
         _ => "Here the two are about as good. Try another --seed, or deeper networks.".to_owned(),
-    };
-    output::line(verdict + "\n")?;
-    Ok(())
+    }
 }
 
-/// Draws the learning curves of both.
-fn draw(twins: &[Twin], out: &Path) -> Result<PathBuf> {
-    let mut curves = Vec::new();
-    for twin in twins {
-        let records = read_metrics(&twin.folder.join("metrics.jsonl"))?;
-        curves.push(ErrorCurve::new(twin.name(), &records));
-    }
-    let svg = error_curves("Training with and without shortcuts", &curves).svg();
-    let path = out.join("curves.svg");
-    write_whole(&path, |file| file.write_all(svg.as_bytes()))?;
-    Ok(path)
+/// Puts blocks into the residual network, and shows that its outputs stay.
+fn deepen(twin: &Twin, dataset: &Arc<Dataset>, args: &QuickstartArgs) -> Result<Section> {
+    let model = Model::load(twin.folder.join(MODEL_FILE))?;
+    let insertion = Insertion::new(model.architecture.stages().len(), 2);
+    let changed = insert_blocks(&model.architecture, &model.weights, &insertion)?;
+    let blocks = changed.new_blocks().iter().map(ToString::to_string).collect();
+    let ChangedNetwork { architecture, weights, .. } = changed;
+    let mut deeper = Model { architecture, weights, ..model.clone() };
+    deeper.provenance.inserted_blocks = blocks;
+    let path = args.out.join(DEEPER_FILE);
+    deeper.save(&path)?;
+    let options = EvalOptions::new(64);
+    let found =
+        args.threads.install(|| difference(&model, &deeper, dataset, Split::Test, &options))??;
+    let mut rows = Table::new(
+        "The same network with two more blocks",
+        ["", ">layers", ">test error", ">largest difference of an output"],
+    );
+    let depth = |model: &Model| model.architecture.depth().to_string();
+    let [before, after] = [found.top1_error_before, found.top1_error_after].map(table::percent);
+    rows.row(["before".to_owned(), depth(&model), before, String::new()]);
+    rows.row(["deepened".to_owned(), depth(&deeper), after, found.max_abs.to_string()]);
+    let verdict = match found.is_none() {
+        true => {
+            "max |Δlogit| = 0: a residual block whose branch puts out zeros is the identity, so a trained \
+                 network\ncan get deeper without being hurt, and can learn on from there."
+        }
+        false => "The outputs differ, which they should not: please report this.",
+    };
+    Ok(Section {
+        title: "A deeper network that is no worse".to_owned(),
+        question: "Does a trained network change when blocks are put into it?".to_owned(),
+        setting: vec![("new blocks".to_owned(), deeper.provenance.inserted_blocks.join(", "))],
+        tables: vec![rows],
+        findings: vec![verdict.to_owned()],
+        commands: vec![format!(
+            "residua deepen {} --stage {} --blocks 2 --out {} --verify '{DATA}'",
+            twin.folder.display(),
+            insertion.stage,
+            path.display()
+        )],
+        ..Section::default()
+    })
 }
 
 /// Draws a few new pictures and prints what the network takes them for.
@@ -219,18 +283,19 @@ fn write_images(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Says where everything is and what to try next.
-fn finish(residual: &Twin, curves: &Path, images: &Path, dataset: &Dataset) -> Result<()> {
+fn finish(residual: &Twin, page: &Path, images: &Path, dataset: &Dataset) -> Result<()> {
     let folder = residual.folder.display();
     output::line(format_args!(
-        "curves   {}\n\
+        "report   {}\n\
          model    {folder}/{MODEL_FILE}\n\
          \n\
          Next:\n  \
          residua eval {folder} '{}' --split test\n  \
          residua predict {folder} {}\n  \
          residua inspect {folder}\n  \
+         residua compare DATA --depths 20,56 the same at other depths, on your own data\n  \
          residua train DATA                  your own images: a folder with a subfolder for each class",
-        curves.display(),
+        page.display(),
         dataset.name(),
         images.display(),
     ))?;

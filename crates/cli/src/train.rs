@@ -1,7 +1,8 @@
 //! `residua train`.
 
+pub(crate) mod from;
 mod live;
-mod recipe;
+pub(crate) mod recipe;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,7 +31,7 @@ use crate::{interrupt, output, progress, table};
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct TrainArgs {
     /// Archive, folder, file or synthetic set; `residua --help` lists them
-    #[arg(value_name = "DATA", required_unless_present_any = ["resume", "config"])]
+    #[arg(value_name = "DATA", required_unless_present_any = ["resume", "config", "from"])]
     data: Option<String>,
     /// Folder of the run [default: runs/DATA-MODEL-sSEED]
     #[arg(long, value_name = "DIR")]
@@ -44,6 +45,12 @@ pub(crate) struct TrainArgs {
     /// Take the settings of a config.toml; DATA and flags given here go before
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Go on from the weights of a model file or run folder, at a tenth of the learning rate; what momentum
+    /// has gathered and the settings are kept where its run is there. A network with new blocks (`residua
+    /// deepen`) is measured against itself without them
+    #[arg(long, value_name = "MODEL",
+          conflicts_with_all = ["resume", "config", "overwrite", "model", "depth", "width", "shortcut", "no_norm"])]
+    from: Option<PathBuf>,
     #[command(flatten)]
     threads: ThreadArgs,
     /// Print the summary as JSON
@@ -62,9 +69,13 @@ Examples:
   residua train photographs/ --model resnet18 --image-size 224 --epochs 20
   residua train synthetic:spirals --model dense-resnet --depth 10 --width 32
   residua train --resume --out runs/first
-  residua train --config runs/first/config.toml --seed 1";
+  residua train --config runs/first/config.toml --seed 1
+  residua train --from deeper.safetensors --steps 2000 --out runs/deeper";
 
 pub(crate) fn run(args: &TrainArgs) -> Result<Outcome> {
+    if let Some(from) = &args.from {
+        return from::run(args, from);
+    }
     let (trainer, folder, dataset) = match args.resume {
         true => resume(args)?,
         false => create(args)?,
@@ -199,7 +210,7 @@ fn default_folder(recipe: &Recipe, dataset: &Dataset) -> PathBuf {
 }
 
 /// The name of a dataset without what a folder's name does not need.
-fn short_name(name: &str) -> String {
+pub(crate) fn short_name(name: &str) -> String {
     let name = name.strip_prefix("synthetic:").unwrap_or(name);
     let name = name.split('?').next().unwrap_or(name);
     let endings = [".tar.gz", ".tgz", ".csv", ".npy", ".npz"];

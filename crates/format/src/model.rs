@@ -58,6 +58,9 @@ pub struct Provenance {
     pub precision: String,
     /// Version of Residua that trained it.
     pub residua_version: String,
+    /// Blocks such as `layer3.5` that were put in after the training, and were not trained.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub inserted_blocks: Vec<String>,
 }
 
 /// The metadata as written.

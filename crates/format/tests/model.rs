@@ -42,6 +42,7 @@ fn model() -> Model {
             steps: 64_000,
             precision: "f32".into(),
             residua_version: "0.1.0".into(),
+            inserted_blocks: Vec::new(),
         },
     }
 }

@@ -201,3 +201,34 @@ fn shortcuts_come_and_go_with_the_weights_unchanged() {
     assert_eq!(stripped.architecture.name(), "plain20");
     assert!(origins(&learned, &stripped).iter().all(|(name, from)| from.as_ref() == Some(name)));
 }
+
+#[test]
+fn new_blocks_are_known_and_old_ones_found_again() {
+    let before = network("resnet20");
+    let insertion = Insertion { place: Place::Middle, ..Insertion::new(2, 2) };
+    let deeper = insert_blocks(&before.0, &before.1, &insertion).unwrap();
+    let names =
+        |blocks: Vec<BlockIndex>| blocks.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(names(deeper.new_blocks()), ["layer2.2", "layer2.3"]);
+    let now = |name: &str| deeper.block_now(&before.0, name.parse().unwrap());
+    for (then, there) in
+        [("layer1.2", "layer1.2"), ("layer2.1", "layer2.1"), ("layer2.2", "layer2.4")]
+    {
+        assert_eq!(now(then).map(|block| block.to_string()).as_deref(), Some(there), "{then}");
+    }
+    assert_eq!(now("layer2.3"), None);
+
+    // Velocities go where their parameters went.
+    let carried = deeper.carry(&before.1.params);
+    let kept: Vec<f32> =
+        deeper.kept.iter().flat_map(|(_, to)| carried[to.clone()].to_vec()).collect();
+    let weights: Vec<f32> =
+        deeper.kept.iter().flat_map(|(_, to)| deeper.weights.params[to.clone()].to_vec()).collect();
+    assert_eq!(kept, weights);
+    // The least parameter is 0, and is the value of one of those before.
+    assert_eq!(carried.iter().filter(|&&v| v != 0.0).count(), before.1.params.len() - 1);
+    let shallower = remove_blocks(&deeper.architecture, &deeper.weights, &deeper.new_blocks());
+    let shallower = shallower.unwrap();
+    assert_eq!((&shallower.weights, shallower.new_blocks()), (&before.1, vec![]));
+    assert_eq!(shallower.carry(&carried), before.1.params);
+}

@@ -27,6 +27,7 @@ fn untrained(name: &str) -> (Model, Arc<Dataset>) {
             steps: 0,
             precision: "f32".to_owned(),
             residua_version: "0".to_owned(),
+            inserted_blocks: Vec::new(),
         },
     };
     (model, Arc::new(dataset))

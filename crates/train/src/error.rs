@@ -44,6 +44,20 @@ pub enum TrainError {
         /// The network's.
         expected: String,
     },
+    /// Weights of another network than the one that is to go on from them.
+    #[error("the weights to start from: {got} parameters, expected the {expected} of the network")]
+    OtherStart {
+        /// How many there are.
+        got: usize,
+        /// How many the network has.
+        expected: usize,
+    },
+    /// A run that goes on from weights which are not there.
+    #[error("start_sha256 is {sha256}, but the weights to start from are not given")]
+    NoStart {
+        /// SHA-256 of these weights.
+        sha256: String,
+    },
     /// A folder that holds a run already.
     #[error(
         "{} holds a run already ({found}): resume it, overwrite it or choose another folder",

@@ -6,6 +6,7 @@
 //! run ends with the same bits as an uninterrupted one. [`evaluate`] measures a model on a split,
 //! [`Predictor`] gives the probabilities of its classes, [`plot`] draws.
 
+mod branch_norms;
 mod checkpoint;
 mod error;
 mod evaluation;
@@ -17,11 +18,13 @@ mod recipe;
 mod run_folder;
 mod schedule;
 mod session;
+mod start;
 mod summary;
 mod train_step;
 mod trainer;
 mod whitening;
 
+pub use branch_norms::{BranchNorms, branch_norms};
 pub use error::{CheckpointError, TrainError};
 pub use evaluation::{
     ClassScores, EvalOptions, Evaluation, Outputs, Predictor, evaluate, outputs, predict,
@@ -30,6 +33,7 @@ pub use metrics::{MetricsRecord, read_metrics};
 pub use observer::{Event, Observer, Started, StepReport, Warning};
 pub use recipe::{EarlyImages, Length, Recipe};
 pub use schedule::{Schedule, warmup_factor};
+pub use start::Start;
 pub use summary::{SplitSummary, Summary};
 pub use train_step::{ParameterGroup, TrainStep, clip_grad_norm, parameter_groups};
 pub use trainer::{Outcome, RunOptions, Trainer};

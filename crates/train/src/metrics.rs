@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use residua_format::write_whole;
 use serde::{Deserialize, Serialize};
 
-use crate::TrainError;
 use crate::error::write_error;
+use crate::{BranchNorms, TrainError};
 
 /// One line of `metrics.jsonl`: the steps since the line before it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,6 +29,9 @@ pub struct MetricsRecord {
     pub data_wait_share: f64,
     /// Seconds the run has taken so far, over all its sessions.
     pub seconds: f64,
+    /// How near each block is to its shortcut, in the lines that follow an evaluation.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub branch_norms: Vec<BranchNorms>,
 }
 
 /// Reads a run's records. A last line that a killed process left unfinished is dropped.

@@ -58,6 +58,7 @@ impl Progress {
             images_per_s: share(window.num_samples as f64, window.seconds),
             data_wait_share: share(window.wait_seconds, window.seconds),
             seconds: self.seconds,
+            branch_norms: Vec::new(),
         }
     }
 

@@ -83,6 +83,9 @@ pub struct Recipe {
     /// Whether they take the mean of the outputs for an image and two shifts of it by a pixel.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub test_time_shifts: bool,
+    /// SHA-256 of the weights that the run starts from, where those are not initial ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_sha256: Option<String>,
     /// How the learning rate changes.
     pub schedule: Schedule,
     /// How long the run is.
@@ -202,6 +205,7 @@ impl Recipe {
             checkpoint_every: None,
             test_time_flips: false,
             test_time_shifts: false,
+            start_sha256: None,
             schedule: Schedule::OneCycle,
             length: Length::Epochs(epochs),
             augment: dataset.default_augment(),
@@ -379,6 +383,16 @@ impl Recipe {
         }
         self.eval_options().check_views(dataset)?;
         Ok(dataset.expect_augment(self.augment)?)
+    }
+
+    /// Steps in one pass over the training set.
+    pub fn steps_per_epoch(&self, dataset: &Dataset) -> u64 {
+        (dataset.len(Split::Train) / self.batch_size) as u64
+    }
+
+    /// Steps of the whole run.
+    pub fn total_steps(&self, dataset: &Dataset) -> u64 {
+        self.length.steps(self.steps_per_epoch(dataset))
     }
 
     /// The steps on smaller images, with which a run begins.

@@ -9,7 +9,7 @@ use crate::error::write_error;
 /// without `config.toml` there is nothing to resume.
 const FILES: [&str; 5] =
     ["config.toml", "summary.json", "model.safetensors", "curves.svg", "metrics.jsonl"];
-const CHECKPOINTS: &str = "checkpoints";
+pub(crate) const CHECKPOINTS: &str = "checkpoints";
 const LOCK: &str = ".lock";
 
 /// The folder of a run, locked against other processes as long as this lives.

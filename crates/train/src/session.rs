@@ -18,7 +18,7 @@ use crate::run_folder::RunFolder;
 use crate::whitening::whiten_stem;
 use crate::{
     Event, Observer, Outcome, Recipe, SplitSummary, Started, StepReport, Summary, TrainError,
-    TrainStep, Trainer, Warning,
+    TrainStep, Trainer, Warning, branch_norms,
 };
 
 /// A trainer at work.
@@ -254,6 +254,10 @@ impl<'a> Session<'a> {
     /// Adds a record, after an evaluation on the dev set if one is due.
     fn record(&mut self, lr: f64, evaluate: bool) -> Result<(), TrainError> {
         let mut record = self.progress.record(self.step, self.intervals.epoch(self.step), lr);
+        if evaluate {
+            let weights = self.train_step.weights();
+            record.branch_norms = branch_norms(&self.recipe.architecture, &self.graph, weights);
+        }
         if evaluate && !self.dataset.is_empty(Split::Dev) {
             let tally = self.evaluate(Split::Dev, None)?.expect("nothing stops it");
             record.dev_error = Some(tally.top1_error());
@@ -354,6 +358,7 @@ impl<'a> Session<'a> {
                 steps: self.step,
                 precision: self.recipe.precision.to_string(),
                 residua_version: env!("CARGO_PKG_VERSION").to_owned(),
+                inserted_blocks: Vec::new(),
             },
         }
     }

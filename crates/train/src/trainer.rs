@@ -3,12 +3,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use residua_data::Dataset;
-use residua_engine::{Isa, ThreadPool};
+use residua_engine::{Isa, PlanError, ThreadPool};
 
 use crate::checkpoint::Checkpoint;
 use crate::run_folder::RunFolder;
 use crate::session::Session;
-use crate::{Observer, Recipe, Summary, TrainError, Warning};
+use crate::{Observer, Recipe, Start, Summary, TrainError, Warning};
 
 /// What a run can be started with that does not change its result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -82,12 +82,69 @@ impl Trainer {
         dataset: Arc<Dataset>,
         options: RunOptions,
     ) -> Result<Self, TrainError> {
+        let folder = Self::new_folder(folder, overwrite, &recipe, &dataset)?;
+        let trainer = Self {
+            folder,
+            recipe,
+            dataset,
+            options,
+            resumed: None,
+            last_checkpoint: None,
+            warnings: Vec::new(),
+        };
+        trainer.check_start()?;
+        trainer.recipe.save(trainer.folder.file("config.toml"))?;
+        Ok(trainer)
+    }
+
+    /// Starts a new run in `folder` from other weights than initial ones. The recipe says which, by
+    /// [`Recipe::start_sha256`]; that they are these is for the caller to see to.
+    ///
+    /// # Errors
+    /// As [`create`](Self::create); weights of another network.
+    pub fn create_from(
+        folder: &Path,
+        overwrite: bool,
+        recipe: Recipe,
+        dataset: Arc<Dataset>,
+        options: RunOptions,
+        start: &Start,
+    ) -> Result<Self, TrainError> {
+        let graph = recipe.architecture.to_graph()?;
+        let (got, expected) = (start.weights.params.len(), graph.num_parameters());
+        if (got, start.velocity.len()) != (expected, expected)
+            || start.weights.buffers.len() != graph.num_buffer_elements()
+        {
+            return Err(TrainError::OtherStart { got, expected });
+        }
+        let isa = options.isa.map_or_else(Isa::best, Ok).map_err(PlanError::from)?;
+        let fingerprint = dataset.fingerprint().to_owned();
+        let header = start.header(recipe.clone(), fingerprint, isa.to_string());
+        {
+            let folder = Self::new_folder(folder, overwrite, &recipe, &dataset)?;
+            folder.checkpoints().write(&header, &start.weights, &start.velocity)?;
+            recipe.save(folder.file("config.toml"))?;
+        }
+        Self::resume(folder, dataset, options)
+    }
+
+    fn new_folder(
+        folder: &Path,
+        overwrite: bool,
+        recipe: &Recipe,
+        dataset: &Dataset,
+    ) -> Result<RunFolder, TrainError> {
         recipe.validate()?;
-        recipe.check_dataset(&dataset)?;
-        let folder = RunFolder::create(folder, overwrite)?;
-        recipe.save(folder.file("config.toml"))?;
-        let (resumed, last_checkpoint, warnings) = (None, None, Vec::new());
-        Ok(Self { folder, recipe, dataset, options, resumed, last_checkpoint, warnings })
+        recipe.check_dataset(dataset)?;
+        RunFolder::create(folder, overwrite)
+    }
+
+    /// Refuses a run from other weights than initial ones that does not have them.
+    fn check_start(&self) -> Result<(), TrainError> {
+        match (&self.recipe.start_sha256, &self.resumed) {
+            (Some(sha256), None) => Err(TrainError::NoStart { sha256: sha256.clone() }),
+            _ => Ok(()),
+        }
     }
 
     /// Goes on with the run in `folder` from its newest checkpoint that verifies, or from the start
@@ -109,6 +166,7 @@ impl Trainer {
             damaged.map(|(path, error)| Warning::DamagedCheckpoint { path, error }).collect();
         let (last_checkpoint, resumed) = found.newest.unzip();
         let trainer = Self { folder, recipe, dataset, options, resumed, last_checkpoint, warnings };
+        trainer.check_start()?;
         trainer.check_resumed()?;
         Ok(trainer)
     }

@@ -21,6 +21,20 @@ pub(crate) struct RecipeArgs {
     model: Option<String>,
     #[command(flatten)]
     architecture: ArchitectureArgs,
+    #[command(flatten)]
+    training: TrainingArgs,
+    /// Weight decay [default: 5e-4 for small images, else 1e-4]
+    #[arg(long, value_name = "RATE", help_heading = "Optimisation")]
+    weight_decay: Option<f64>,
+    /// Decides the initial weights, the order of the samples and their augmentation [default: 0]
+    #[arg(long, value_name = "NUMBER", help_heading = "Optimisation")]
+    seed: Option<u64>,
+}
+
+/// What decides the result, but for the network, the weight decay and the seed, of which a comparison
+/// has several.
+#[derive(Debug, Args)]
+pub(crate) struct TrainingArgs {
     /// Initial weights of convolutions [default: kaiming-fan-out]
     #[arg(long, value_name = "KIND", help_heading = "Network",
           value_parser = one_of::<Init>(&["kaiming-fan-out", "kaiming-fan-in", "dirac"]))]
@@ -87,9 +101,6 @@ pub(crate) struct RecipeArgs {
     /// Nesterov's momentum
     #[arg(long, help_heading = "Optimisation")]
     nesterov: bool,
-    /// Weight decay [default: 5e-4 for small images, else 1e-4]
-    #[arg(long, value_name = "RATE", help_heading = "Optimisation")]
-    weight_decay: Option<f64>,
     /// Whether biases decay [default: on]
     #[arg(long, value_name = "ON|OFF", help_heading = "Optimisation",
           action = ArgAction::Set, value_parser = on_or_off())]
@@ -110,9 +121,6 @@ pub(crate) struct RecipeArgs {
     /// Evaluate with the mean of the outputs for an image and two shifts of it by a pixel
     #[arg(long, help_heading = "Optimisation")]
     test_time_shifts: bool,
-    /// Decides the initial weights, the order of the samples and their augmentation [default: 0]
-    #[arg(long, value_name = "NUMBER", help_heading = "Optimisation")]
-    seed: Option<u64>,
     /// Number format of activations; `auto` is the fastest here [default: auto for images, f32 for
     /// vectors]
     #[arg(long, value_name = "FORMAT", help_heading = "Optimisation",
@@ -135,26 +143,21 @@ enum ScheduleKind {
     OneCycle,
 }
 
-impl RecipeArgs {
-    /// What suits the dataset, with what is set here.
+impl TrainingArgs {
+    /// What suits the dataset and the network, with what is set here.
     pub(crate) fn recipe(
         &self,
         data: String,
         open: OpenOptions,
         dataset: &Dataset,
+        architecture: Architecture,
     ) -> Result<Recipe> {
-        let name = self.model.as_deref().unwrap_or(match dataset.kind() {
-            Kind::SmallImages => "resnet20",
-            Kind::ImageFolder => "resnet18",
-            Kind::Vectors => "dense-resnet",
-        });
-        let architecture = self.architecture(name, dataset)?;
         let mut recipe = Recipe::new(data, open, dataset, architecture);
         // Coordinates of points have more digits than bf16; pixels don't.
         if dataset.kind() != Kind::Vectors {
             recipe.precision = PrecisionArg::Auto.resolve()?;
         }
-        self.apply(recipe, dataset)
+        self.apply(recipe)
     }
 
     /// Changes how the dataset is opened.
@@ -163,25 +166,18 @@ impl RecipeArgs {
     }
 
     /// Changes what is set here.
-    pub(crate) fn apply(&self, recipe: Recipe, dataset: &Dataset) -> Result<Recipe> {
-        let mut architecture = recipe.architecture.clone();
-        if self.model.is_some() || !self.architecture.is_empty() {
-            let name = self.model.as_deref().unwrap_or(recipe.architecture.name());
-            architecture = self.architecture(name, dataset)?;
-        }
+    pub(crate) fn apply(&self, recipe: Recipe) -> Result<Recipe> {
         let epochs = self.epochs.map(Length::Epochs);
         let early_images = self
             .early_image_size
             .map(|size| EarlyImages { size, share: self.early_share.unwrap_or(0.5) });
         let precision = self.precision.map(PrecisionArg::resolve).transpose()?;
         Ok(Recipe {
-            seed: self.seed.unwrap_or(recipe.seed),
             batch_size: self.batch_size.unwrap_or(recipe.batch_size),
             lr: self.lr.unwrap_or(recipe.lr),
             head_lr: self.head_lr.unwrap_or(recipe.head_lr),
             momentum: self.momentum.unwrap_or(recipe.momentum),
             nesterov: self.nesterov || recipe.nesterov,
-            weight_decay: self.weight_decay.unwrap_or(recipe.weight_decay),
             decay_bias: self.decay_bias.unwrap_or(recipe.decay_bias),
             decay_norm: self.decay_norm.unwrap_or(recipe.decay_norm),
             warmup_steps: self.warmup_steps.unwrap_or(recipe.warmup_steps),
@@ -199,7 +195,6 @@ impl RecipeArgs {
             length: self.steps.map(Length::Steps).or(epochs).unwrap_or(recipe.length),
             augment: self.input.augment.unwrap_or(recipe.augment),
             early_images: early_images.or(recipe.early_images),
-            architecture,
             ..recipe
         })
     }
@@ -223,6 +218,58 @@ impl RecipeArgs {
             }
             (_, None) => before,
         })
+    }
+}
+
+impl RecipeArgs {
+    /// What suits the dataset, with what is set here.
+    pub(crate) fn recipe(
+        &self,
+        data: String,
+        open: OpenOptions,
+        dataset: &Dataset,
+    ) -> Result<Recipe> {
+        let name = self.model.as_deref().unwrap_or(match dataset.kind() {
+            Kind::SmallImages => "resnet20",
+            Kind::ImageFolder => "resnet18",
+            Kind::Vectors => "dense-resnet",
+        });
+        let architecture = self.architecture(name, dataset)?;
+        self.of_architecture(data, open, dataset, architecture)
+    }
+
+    /// What suits the dataset and a network that is given, with what is set here.
+    pub(crate) fn of_architecture(
+        &self,
+        data: String,
+        open: OpenOptions,
+        dataset: &Dataset,
+        architecture: Architecture,
+    ) -> Result<Recipe> {
+        Ok(self.apply_own(self.training.recipe(data, open, dataset, architecture)?))
+    }
+
+    /// Changes how the dataset is opened.
+    pub(crate) fn apply_open(&self, open: &mut OpenOptions) {
+        self.training.apply_open(open);
+    }
+
+    /// Changes what is set here.
+    pub(crate) fn apply(&self, recipe: Recipe, dataset: &Dataset) -> Result<Recipe> {
+        let mut recipe = self.training.apply(recipe)?;
+        if self.model.is_some() || !self.architecture.is_empty() {
+            let name = self.model.as_deref().unwrap_or(recipe.architecture.name());
+            recipe.architecture = self.architecture(name, dataset)?;
+        }
+        Ok(self.apply_own(recipe))
+    }
+
+    fn apply_own(&self, recipe: Recipe) -> Recipe {
+        Recipe {
+            weight_decay: self.weight_decay.unwrap_or(recipe.weight_decay),
+            seed: self.seed.unwrap_or(recipe.seed),
+            ..recipe
+        }
     }
 
     /// The network, of the dataset's shape and number of classes.

@@ -13,6 +13,8 @@ fn help_is_as_reviewed() {
         "predict",
         "inspect",
         "deepen",
+        "compare",
+        "report",
         "data",
         "data info",
         "data check",

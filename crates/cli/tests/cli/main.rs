@@ -1,9 +1,11 @@
 //! The real program, on real small data.
 
 mod bench;
+mod compare;
 mod data;
 mod deepen;
 mod errors;
+mod from;
 mod help;
 mod inspect;
 mod interrupt;

@@ -10,8 +10,11 @@ fn it_leaves_a_plot_a_model_and_images() {
         assert!(ran.stdout.contains(part), "{part}: {}", ran.stdout);
     }
     let out = folder.path().join("runs/quickstart");
-    let svg = std::fs::read_to_string(out.join("curves.svg")).unwrap();
-    assert!(svg.contains("plain") && svg.contains("resnet"));
+    assert!(ran.stdout.contains("max |Δlogit| = 0"), "{}", ran.stdout);
+    let page = std::fs::read_to_string(out.join("report.html")).unwrap();
+    assert!(page.contains("plain32-w8 dev") && page.contains("max |Δlogit| = 0"));
+    assert!(page.contains("<svg") && !page.contains("<script"));
+    assert!(out.join("report-1-curves.svg").exists() && out.join("deeper.safetensors").exists());
     // What it says to try next works.
     let next: Vec<_> =
         ran.stdout.lines().filter_map(|line| line.trim().strip_prefix("residua ")).collect();

@@ -41,6 +41,49 @@ pub struct ChangedNetwork {
     pub kept: Vec<(Range<usize>, Range<usize>)>,
 }
 
+impl ChangedNetwork {
+    /// Blocks that it did not have before.
+    pub fn new_blocks(&self) -> Vec<BlockIndex> {
+        let is_new = |block: &BlockIndex| {
+            let first = first_param(&self.architecture, *block);
+            first.is_some_and(|range| self.kept.iter().all(|(_, now)| *now != range))
+        };
+        block_indices(&self.architecture).filter(is_new).collect()
+    }
+
+    /// Where a block of the network `before` is now, if it is there.
+    pub fn block_now(&self, before: &Architecture, block: BlockIndex) -> Option<BlockIndex> {
+        let then = first_param(before, block)?;
+        let (_, now) = self.kept.iter().find(|(kept, _)| *kept == then)?;
+        block_indices(&self.architecture)
+            .find(|&block| first_param(&self.architecture, block).as_ref() == Some(now))
+    }
+
+    /// Values that are laid out like the parameters were before, as these are laid out now; 0 for what is
+    /// new.
+    pub fn carry(&self, values: &[f32]) -> Vec<f32> {
+        let mut carried = vec![0.0; self.weights.params.len()];
+        for (then, now) in &self.kept {
+            carried[now.clone()].copy_from_slice(&values[then.clone()]);
+        }
+        carried
+    }
+}
+
+fn block_indices(architecture: &Architecture) -> impl Iterator<Item = BlockIndex> {
+    architecture
+        .blocks()
+        .into_iter()
+        .map(|span| BlockIndex { stage: span.stage, block: span.index })
+}
+
+/// The place of a block's first parameter.
+fn first_param(architecture: &Architecture, block: BlockIndex) -> Option<Range<usize>> {
+    let graph = architecture.to_graph().ok()?;
+    let of_block = |spec: &&TensorSpec| split_name(&spec.name).is_some_and(|(of, _)| of == block);
+    graph.params().iter().find(of_block).map(TensorSpec::range)
+}
+
 /// Weights of `architecture`: those of `before` where `source` gives the name that a tensor had there,
 /// else what `start` has.
 fn transplant(

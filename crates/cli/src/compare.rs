@@ -1,0 +1,156 @@
+//! `residua compare`: the same training for networks of several depths and families.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+use clap::{ArgAction, Args, ValueEnum};
+use residua_data::{Dataset, Kind};
+use residua_graph::Shape;
+use residua_resnet::{Family, Shortcut};
+use residua_study::Study;
+use residua_study::compare::{Comparison, Variants};
+use residua_train::Recipe;
+
+use crate::arguments::{ThreadArgs, on_or_off, one_of};
+use crate::failure::Outcome;
+use crate::present::{PresentArgs, present};
+use crate::train::recipe::TrainingArgs;
+use crate::train::short_name;
+use crate::{progress, study_runs};
+
+/// Train plain networks and their residual twins at growing depth, and compare their errors
+///
+/// All start from the same weights where their parameters are the same, see the same batches in the
+/// same order, and have the same settings. Every run is kept: a comparison that was stopped or killed
+/// goes on where it was, and depths, families and seeds can be added to one that is finished.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub(crate) struct CompareArgs {
+    /// Archive, folder, file or synthetic set; `residua --help` lists them
+    #[arg(value_name = "DATA")]
+    data: String,
+    /// Layers with weights of the networks, with commas between them
+    #[arg(
+        long,
+        value_name = "LAYERS",
+        value_delimiter = ',',
+        required = true,
+        help_heading = "Networks"
+    )]
+    depths: Vec<usize>,
+    /// Families, with commas between them
+    #[arg(
+        long,
+        value_enum,
+        value_name = "FAMILIES",
+        value_delimiter = ',',
+        default_value = "plain,residual",
+        help_heading = "Networks"
+    )]
+    families: Vec<FamilyArg>,
+    /// What goes around the blocks of those that are not plain [default: as the names have it]
+    #[arg(long, value_name = "KINDS", value_delimiter = ',', help_heading = "Networks",
+          value_parser = one_of::<Shortcut>(&["zero-pad", "projection", "projection-all"]))]
+    shortcuts: Vec<Shortcut>,
+    /// Channels of the first stage; features of fully connected networks
+    #[arg(long, value_name = "CHANNELS", help_heading = "Networks")]
+    width: Option<usize>,
+    /// With batch normalisation, without, or both
+    #[arg(long, value_name = "ON|OFF", value_delimiter = ',', default_value = "on",
+          action = ArgAction::Append, value_parser = on_or_off(), help_heading = "Networks")]
+    norm: Vec<bool>,
+    /// Seeds of each network, from 0 on
+    #[arg(long, value_name = "NUMBER", default_value = "1",
+          value_parser = clap::value_parser!(u64).range(1..), help_heading = "Optimisation")]
+    seeds: u64,
+    /// Weight decays, with commas between them [default: 5e-4 for small images, else 1e-4]
+    #[arg(long, value_name = "RATES", value_delimiter = ',', help_heading = "Optimisation")]
+    weight_decay: Vec<f64>,
+    #[command(flatten)]
+    training: TrainingArgs,
+    #[command(flatten)]
+    threads: ThreadArgs,
+    #[command(flatten)]
+    present: PresentArgs,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  residua compare cifar-10-binary.tar.gz --depths 20,56 --steps 8000 --out runs/depth
+  residua compare cifar-10-binary.tar.gz --depths 20,32,44,56 --schedule paper --steps 64000 \\
+      --weight-decay 1e-4 --out runs/table-6
+  residua compare synthetic:spirals --depths 4,10,30,100 --width 32 --norm on,off --epochs 20
+  residua compare synthetic:shapes --depths 20 --families residual --weight-decay 0,1e-4,1e-3
+  residua compare cifar-10-binary.tar.gz --depths 20 --families residual --seeds 3 --epochs 10 \\
+      --shortcuts zero-pad,projection,projection-all";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum FamilyArg {
+    /// Without shortcuts
+    Plain,
+    /// With shortcuts
+    Residual,
+    /// With shortcuts, batch norm and ReLU first
+    Preact,
+}
+
+impl From<FamilyArg> for Family {
+    fn from(family: FamilyArg) -> Self {
+        match family {
+            FamilyArg::Plain => Self::Plain,
+            FamilyArg::Residual => Self::Residual,
+            FamilyArg::Preact => Self::Preact,
+        }
+    }
+}
+
+pub(crate) fn run(args: &CompareArgs) -> Result<Outcome> {
+    let mut open = Default::default();
+    args.training.apply_open(&mut open);
+    let dataset = Arc::new(progress::open(&args.data, &open)?);
+    let networks = args.variants(&dataset).networks()?;
+    let Some(first) = networks.first() else { bail!("no network to compare") };
+    let architecture = first.architecture.clone();
+    let recipe = args.training.recipe(args.data.clone(), open, &dataset, architecture)?;
+    let folder = match &args.present.out {
+        Some(folder) => folder.clone(),
+        None => Path::new("runs").join(format!("compare-{}", short_name(dataset.name()))),
+    };
+    let comparison = Comparison {
+        networks: args.variants_with_decay(&dataset, &recipe).networks()?,
+        recipe,
+        seeds: (0..args.seeds).collect(),
+        folder: folder.clone(),
+    };
+    let ended = study_runs::carry_out(&comparison.runs(), &dataset, args.threads)?;
+    let study = Study::Compare(comparison.result(&dataset)?);
+    present(study, &PresentArgs { out: Some(folder), ..args.present.clone() })?;
+    Ok(if ended { Outcome::Done } else { Outcome::Interrupted })
+}
+
+impl CompareArgs {
+    fn variants(&self, dataset: &Dataset) -> Variants {
+        let [c, h, w] = dataset.sample_shape();
+        Variants {
+            input: Shape::image(c, h, w),
+            classes: dataset.classes().len(),
+            dense: dataset.kind() == Kind::Vectors,
+            width: self.width,
+            families: self.families.iter().copied().map(Family::from).collect(),
+            depths: self.depths.clone(),
+            shortcuts: self.shortcuts.clone(),
+            norms: self.norm.clone(),
+            weight_decays: vec![0.0],
+        }
+    }
+
+    /// With the weight decays that were asked for, or the recipe's.
+    fn variants_with_decay(&self, dataset: &Dataset, recipe: &Recipe) -> Variants {
+        let weight_decays = match &self.weight_decay[..] {
+            [] => vec![recipe.weight_decay],
+            decays => decays.to_vec(),
+        };
+        Variants { weight_decays, ..self.variants(dataset) }
+    }
+}

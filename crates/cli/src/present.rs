@@ -1,0 +1,81 @@
+//! Studies as a person or a machine gets them.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use residua_study::{Record, Section, Study};
+
+use crate::{output, table};
+
+/// Where a study goes.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PresentArgs {
+    /// Folder for the record and the plots, which `residua report` takes
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// Keeps a study where it is to be kept, and prints it.
+pub(crate) fn present(study: Study, args: &PresentArgs) -> Result<()> {
+    let record = Record::new(command_line(std::env::args()), study);
+    if let Some(folder) = &args.out {
+        record.save(folder)?;
+    }
+    if args.json {
+        return Ok(output::json(&record)?);
+    }
+    print(&record.section())?;
+    match &args.out {
+        Some(folder) => {
+            let folder = folder.display();
+            output::line(format_args!(
+                "\nin {folder}; `residua report {folder}` makes a page of it"
+            ))?;
+        }
+        None => output::note("\nhint: --out DIR keeps this, with plots"),
+    }
+    Ok(())
+}
+
+/// Prints tables and what follows from them.
+pub(crate) fn print(section: &Section) -> Result<()> {
+    for shown in &section.tables {
+        let mut rows = table::new(shown.header.iter().map(String::as_str));
+        for row in &shown.rows {
+            rows.add_row(row);
+        }
+        output::line(&shown.caption)?;
+        output::line(table::text(&rows))?;
+    }
+    for finding in &section.findings {
+        output::line(finding)?;
+    }
+    Ok(())
+}
+
+/// As it can be typed again.
+fn command_line(args: impl Iterator<Item = String>) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "-_./,:=@%+".contains(c);
+    let quoted = |arg: String| match !arg.is_empty() && arg.chars().all(is_plain) {
+        true => arg,
+        false => format!("'{}'", arg.replace('\'', r"'\''")),
+    };
+    let args: Vec<String> = args.skip(1).map(quoted).collect();
+    format!("residua {}", args.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::command_line;
+
+    #[test]
+    fn a_command_line_can_be_typed_again() {
+        let line = |args: &[&str]| command_line(args.iter().map(ToString::to_string));
+        assert_eq!(line(&["/bin/x", "study", "a/b.tar.gz"]), "residua study a/b.tar.gz");
+        assert_eq!(line(&["x", "a b", "", "it's", "s?x&y"]), r"residua 'a b' '' 'it'\''s' 's?x&y'");
+    }
+}

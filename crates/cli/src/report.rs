@@ -1,0 +1,68 @@
+//! `residua report`: studies and trainings as one page.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, ensure};
+use clap::Args;
+use residua_format::write_whole;
+use residua_study::{Section, report, section_of_folder};
+
+use crate::failure::Outcome;
+use crate::output;
+
+/// Make one page of studies and runs: question, setting, plots, tables, what follows, command lines
+///
+/// The page is one HTML file that needs nothing beside itself and has no scripts. The plots are beside
+/// it as SVG, too.
+#[derive(Debug, Args)]
+#[command(after_long_help = EXAMPLES)]
+pub(crate) struct ReportArgs {
+    /// Folders of studies (`--out` of their commands) or of runs
+    #[arg(value_name = "RUN", required = true)]
+    runs: Vec<PathBuf>,
+    /// File to write
+    #[arg(long, value_name = "FILE", default_value = "report.html")]
+    out: PathBuf,
+    /// Title of the page
+    #[arg(long, value_name = "TEXT", default_value = "Why residual networks work")]
+    title: String,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  residua report runs/depth
+  residua report runs/depth runs/lesion runs/first --title 'Shortcuts' --out shortcuts.html";
+
+pub(crate) fn run(args: &ReportArgs) -> Result<Outcome> {
+    ensure!(
+        !args.out.is_dir(),
+        "{}: is a folder, expected a file to write the page to",
+        args.out.display()
+    );
+    let sections: Vec<Section> =
+        args.runs.iter().map(|run| section_of_folder(run)).collect::<Result<_, _>>()?;
+    let plots = write_page(&args.out, &args.title, &sections)?;
+    let out = args.out.display();
+    match plots {
+        0 => output::line(out)?,
+        _ => output::line(format_args!("{out}, and {plots} plots beside it as SVG"))?,
+    }
+    Ok(Outcome::Done)
+}
+
+/// Writes a page and its plots, and tells how many there are.
+pub(crate) fn write_page(path: &Path, title: &str, sections: &[Section]) -> Result<usize> {
+    let html = report(title, sections);
+    write_whole(path, |file| file.write_all(html.as_bytes()))?;
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let mut num_plots = 0;
+    for (i, section) in sections.iter().enumerate() {
+        for chart in &section.charts {
+            let svg = chart.lines.figure().svg();
+            let name = format!("{stem}-{}-{}.svg", i + 1, chart.name);
+            write_whole(path.with_file_name(name), |file| file.write_all(svg.as_bytes()))?;
+            num_plots += 1;
+        }
+    }
+    Ok(num_plots)
+}

@@ -1,0 +1,42 @@
+//! Comparisons, and pages of them.
+
+use crate::program::run;
+
+const COMPARE: &str = "compare synthetic:spirals?train=240&dev=60&test=60 --depths 4,6 --width 8 \
+                       --steps 12 --batch-size 40";
+
+#[test]
+fn a_comparison_goes_on_and_becomes_a_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let json = run(folder.path(), &format!("{COMPARE} --out depth --json")).expect(0).json();
+    assert_eq!(json["study"], "compare");
+    let networks = json["networks"].as_array().unwrap();
+    assert_eq!(networks.len(), 4);
+    assert_eq!(json["num_missing"], 0);
+    assert!(networks.iter().all(|network| network["runs"][0]["lr"] == 0.1));
+
+    let again = run(folder.path(), &format!("{COMPARE} --out depth --seeds 2")).expect(0);
+    assert_eq!(again.stderr.matches("is there already").count(), 4, "{}", again.stderr);
+    assert!(again.stderr.contains("left for all"), "{}", again.stderr);
+    assert!(again.stdout.contains("Network") && again.stdout.contains("±"), "{}", again.stdout);
+    assert!(again.stdout.contains("plain: from 4 to 6 layers the training error"));
+
+    let other = run(folder.path(), &format!("{COMPARE} --out depth --lr 0.01")).expect(2);
+    assert!(other.stderr.contains("holds a run with other settings"), "{}", other.stderr);
+
+    run(folder.path(), "report depth depth/dense-plain4-w8-wd0.0001-s0 --out page.html").expect(0);
+    let page = std::fs::read_to_string(folder.path().join("page.html")).unwrap();
+    assert!(page.contains("Does depth hurt?") && page.contains("Training of dense-plain4-w8"));
+    assert!(page.contains("residua compare") && !page.contains("<script"));
+    assert!(folder.path().join("page-1-depth-train.svg").exists());
+}
+
+#[test]
+fn what_is_no_study_makes_no_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let ran = run(folder.path(), "report missing").expect(2);
+    assert!(ran.stderr.contains("missing: neither a study nor a finished run"), "{}", ran.stderr);
+    assert!(!folder.path().join("report.html").exists());
+    let ran = run(folder.path(), "compare synthetic:spirals --depths 5").expect(2);
+    assert!(ran.stderr.contains("error:"), "{}", ran.stderr);
+}

@@ -1,0 +1,133 @@
+use std::path::PathBuf;
+
+use residua_data::Dataset;
+use residua_train::{MetricsRecord, Recipe, Summary, read_metrics};
+
+use super::{Compare, Compared, CurvePoint, Ended, Errors, Network};
+use crate::{Diverged, RunState, StudyError, StudyRun};
+
+/// Networks that are to be compared, and the folder of their runs.
+///
+/// Each run has a folder of its own there, named after it. Runs that are finished stay as they are, so
+/// that networks and seeds can be added; one that was broken off goes on from its checkpoint.
+#[derive(Debug, Clone)]
+pub struct Comparison {
+    /// What all runs have in common; network, weight decay and seed are those of each run.
+    pub recipe: Recipe,
+    /// What is compared.
+    pub networks: Vec<Compared>,
+    /// Each network is trained with each of them.
+    pub seeds: Vec<u64>,
+    /// Where the runs are.
+    pub folder: PathBuf,
+}
+
+impl Comparison {
+    /// Its runs: all of one seed first, so that a comparison that is cut short has every network.
+    pub fn runs(&self) -> Vec<StudyRun> {
+        let of_seed =
+            |&seed: &u64| self.networks.iter().map(move |network| self.run(network, seed));
+        self.seeds.iter().flat_map(of_seed).collect()
+    }
+
+    fn run(&self, network: &Compared, seed: u64) -> StudyRun {
+        let Compared { architecture, weight_decay } = network;
+        let name = format!("{}-wd{weight_decay}-s{seed}", architecture.name());
+        let recipe = Recipe {
+            architecture: architecture.clone(),
+            weight_decay: *weight_decay,
+            seed,
+            ..self.recipe.clone()
+        };
+        StudyRun::new(self.folder.join(name), recipe)
+    }
+
+    fn has_several_decays(&self) -> bool {
+        let mut decays = self.networks.iter().map(|network| network.weight_decay);
+        let first = decays.next();
+        decays.any(|decay| Some(decay) != first)
+    }
+
+    /// What is known so far.
+    ///
+    /// # Errors
+    /// Files of a run that can't be read.
+    pub fn result(&self, dataset: &Dataset) -> Result<Compare, StudyError> {
+        let mut networks = Vec::new();
+        for network in &self.networks {
+            networks.push(self.network(network)?);
+        }
+        let num_ended: usize = networks.iter().map(|network| network.runs.len()).sum();
+        let recipe = &self.recipe;
+        let steps = recipe.total_steps(dataset);
+        Ok(Compare {
+            dataset: dataset.name().to_owned(),
+            dataset_fingerprint: dataset.fingerprint().to_owned(),
+            recipe: recipe.to_toml()?,
+            lr: recipe.lr,
+            batch_size: recipe.batch_size,
+            steps,
+            epochs: steps as f64 / recipe.steps_per_epoch(dataset) as f64,
+            precision: recipe.precision.to_string(),
+            num_missing: self.networks.len() * self.seeds.len() - num_ended,
+            networks,
+        })
+    }
+
+    fn network(&self, network: &Compared) -> Result<Network, StudyError> {
+        let (mut runs, mut records) = (Vec::new(), Vec::new());
+        for &seed in &self.seeds {
+            let run = self.run(network, seed);
+            let ended =
+                |errors, steps, seconds| Ended { seed, lr: self.recipe.lr, errors, steps, seconds };
+            match run.state()? {
+                RunState::Finished(summary) => {
+                    let Summary { train, dev, test, steps, seconds, .. } = *summary;
+                    runs.push(ended(Some(Errors { train, dev, test }), steps, seconds));
+                    records.push(read_metrics(&run.folder.join("metrics.jsonl"))?);
+                }
+                RunState::Diverged(Diverged { step }) => runs.push(ended(None, step, 0.0)),
+                RunState::Missing | RunState::Begun => {}
+            }
+        }
+        let Compared { architecture, weight_decay } = network;
+        let graph = architecture.to_graph()?;
+        let name = match self.has_several_decays() {
+            true => format!("{}, decay {weight_decay}", architecture.name()),
+            false => architecture.name().to_owned(),
+        };
+        Ok(Network {
+            name,
+            family: architecture.family(),
+            shortcut: architecture.shortcut(),
+            norm: architecture.norm(),
+            depth: architecture.depth(),
+            num_parameters: graph.num_parameters() as u64,
+            macs: graph.total_macs(),
+            weight_decay: *weight_decay,
+            runs,
+            curve: mean_curve(&records),
+        })
+    }
+}
+
+/// The mean over runs whose records are at the same steps.
+fn mean_curve(runs: &[Vec<MetricsRecord>]) -> Vec<CurvePoint> {
+    let Some((first, others)) = runs.split_first() else { return Vec::new() };
+    let point = |(i, record): (usize, &MetricsRecord)| {
+        let same_step =
+            |run: &&Vec<MetricsRecord>| run.get(i).is_some_and(|r| r.step == record.step);
+        let records: Vec<&MetricsRecord> = std::iter::once(record)
+            .chain(others.iter().filter(same_step).map(|run| &run[i]))
+            .collect();
+        let mean = |sum: f64| sum / records.len() as f64;
+        let dev: Option<f64> = records.iter().map(|record| record.dev_error).sum();
+        CurvePoint {
+            step: record.step,
+            train_error: mean(records.iter().map(|record| record.train_error).sum()),
+            dev_error: dev.map(mean),
+            branch_norms: record.branch_norms.clone(),
+        }
+    };
+    first.iter().enumerate().map(point).collect()
+}

@@ -1,0 +1,347 @@
+use residua_resnet::Family;
+use residua_train::plot::{ErrorCurve, Line, LineChart, LineStyle, error_chart};
+
+use super::{Compare, Network};
+use crate::section::{mean, percent_spread, standard_deviation};
+use crate::{Chart, Section, Table};
+
+/// Networks that differ in nothing but their depth, shallow ones first.
+struct Series<'a> {
+    name: String,
+    networks: Vec<&'a Network>,
+}
+
+impl Compare {
+    /// What was found, as a person reads it.
+    pub fn section(&self) -> Section {
+        let series = self.series();
+        Section {
+            title: format!("Does depth hurt? Networks of growing depth on {}", self.dataset),
+            question:
+                "Networks that can only gain by another layer, as it could be the identity: does \
+                       their training error fall or rise when they get deeper, with and without \
+                       shortcuts?"
+                    .to_owned(),
+            setting: self.setting(),
+            charts: self.charts(&series),
+            tables: vec![self.table()],
+            findings: self.findings(&series),
+            commands: Vec::new(),
+        }
+    }
+
+    fn setting(&self) -> Vec<(String, String)> {
+        let seeds: Vec<u64> =
+            self.networks.iter().flat_map(|n| n.runs.iter().map(|r| r.seed)).collect();
+        let num_seeds = seeds.iter().collect::<std::collections::BTreeSet<_>>().len();
+        let mut setting = vec![
+            ("data", format!("{} (SHA-256 {})", self.dataset, self.dataset_fingerprint)),
+            ("learning rate", self.lr.to_string()),
+            (
+                "length",
+                format!("{} steps of {}, {:.1} epochs", self.steps, self.batch_size, self.epochs),
+            ),
+            ("precision", self.precision.clone()),
+            ("seeds", num_seeds.to_string()),
+            (
+                "the same for all",
+                "initial weights where parameters are the same, batches and their order, settings"
+                    .to_owned(),
+            ),
+        ];
+        if self.num_missing > 0 {
+            setting.push(("not finished", format!("{} runs", self.num_missing)));
+        }
+        setting.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
+    fn table(&self) -> Table {
+        let caption = "Errors at the end, of the training set without augmentation first; mean ± standard \
+                       deviation over seeds";
+        let header = [
+            "Network",
+            ">layers",
+            ">parameters",
+            ">lr",
+            ">weight decay",
+            ">seeds",
+            ">train error",
+            ">dev error",
+            ">test error",
+        ];
+        let mut table = Table::new(caption, header);
+        for network in self.networks.iter().filter(|network| !network.runs.is_empty()) {
+            let diverged = network.runs.iter().filter(|run| run.errors.is_none()).count();
+            let seeds = match diverged {
+                0 => network.runs.len().to_string(),
+                _ => format!("{} ({diverged} diverged)", network.runs.len()),
+            };
+            table.row([
+                network.name.clone(),
+                network.depth.to_string(),
+                network.num_parameters.to_string(),
+                self.lr.to_string(),
+                network.weight_decay.to_string(),
+                seeds,
+                percent_spread(&network.train_errors()),
+                percent_spread(&network.dev_errors()),
+                percent_spread(&network.test_errors()),
+            ]);
+        }
+        table
+    }
+
+    fn series(&self) -> Vec<Series<'_>> {
+        let mut all: Vec<Series<'_>> = Vec::new();
+        for network in self.networks.iter().filter(|network| !network.train_errors().is_empty()) {
+            let name = self.series_name(network);
+            match all.iter_mut().find(|series| series.name == name) {
+                Some(series) => series.networks.push(network),
+                None => all.push(Series { name, networks: vec![network] }),
+            }
+        }
+        for series in &mut all {
+            series.networks.sort_by_key(|network| network.depth);
+        }
+        all
+    }
+
+    /// What distinguishes a network beside its depth, as far as networks of this comparison differ in it.
+    fn series_name(&self, network: &Network) -> String {
+        let mut name = match network.family {
+            Family::Plain => "plain",
+            Family::Residual => "residual",
+            Family::Preact => "preact",
+        }
+        .to_owned();
+        let differ = |differs: &dyn Fn(&Network) -> bool| self.networks.iter().any(differs);
+        if network.family != Family::Plain
+            && differ(&|n| n.family == network.family && n.shortcut != network.shortcut)
+        {
+            name += &format!(", {}", network.shortcut);
+        }
+        if differ(&|n| n.norm != network.norm) {
+            name += if network.norm { ", batch norm" } else { ", no batch norm" };
+        }
+        if differ(&|n| n.weight_decay != network.weight_decay) {
+            name += &format!(", decay {}", network.weight_decay);
+        }
+        name
+    }
+
+    fn charts(&self, series: &[Series<'_>]) -> Vec<Chart> {
+        let mut charts: Vec<Chart> = series.iter().map(Series::curves).collect();
+        type Values = fn(&Network) -> Vec<f64>;
+        let splits: [(&str, Values); 2] =
+            [("train", Network::train_errors), ("test", Network::test_errors)];
+        for (split, values) in splits {
+            let lines = LineChart {
+                lines: series.iter().enumerate().map(|(i, s)| s.line(i, values)).collect(),
+                ..LineChart::new(
+                    format!("Error on the {split} set over depth"),
+                    "layers",
+                    format!("{split} error at the end (%)"),
+                )
+            };
+            if lines.lines.iter().any(|line| !line.points.is_empty()) {
+                let caption = format!(
+                    "Error on the {split} set at the end of training, over depth; bars are standard \
+                     deviations over seeds."
+                );
+                charts.push(Chart { name: format!("depth-{split}"), caption, lines });
+            }
+        }
+        charts.extend(self.decay_chart());
+        charts
+    }
+
+    /// The weights of branches over training, where weight decays are compared.
+    fn decay_chart(&self) -> Option<Chart> {
+        let first = self.networks.first()?.weight_decay;
+        if self.networks.iter().all(|network| network.weight_decay == first) {
+            return None;
+        }
+        let line = |(color, network): (usize, &Network)| {
+            let points = network.curve.iter().filter(|point| !point.branch_norms.is_empty());
+            let mean_norm = |point: &super::CurvePoint| {
+                mean(&point.branch_norms.iter().map(|norms| norms.weight).collect::<Vec<_>>())
+            };
+            Line::new(&network.name, color, points.map(|p| (p.step as f64, mean_norm(p))).collect())
+        };
+        Some(Chart {
+            name: "weight-norms".to_owned(),
+            caption: "Norm of the last weight of a block's branch, W[l+2], the mean over blocks, of the first \
+                      seed."
+                .to_owned(),
+            lines: LineChart {
+                lines: self.networks.iter().enumerate().map(line).collect(),
+                ..LineChart::new("How decay draws weights toward zero", "step", "norm of W[l+2]")
+            },
+        })
+    }
+
+    fn findings(&self, series: &[Series<'_>]) -> Vec<String> {
+        let mut findings: Vec<String> = series.iter().flat_map(Series::steps).collect();
+        for plain in series.iter().filter(|series| series.networks[0].family == Family::Plain) {
+            let others = series.iter().filter(|other| plain.is_twin(other));
+            findings.extend(others.filter_map(|other| sign_difference(plain, other)));
+        }
+        findings.extend(self.decay_findings());
+        for network in &self.networks {
+            let mut diverged = network.runs.iter().filter(|run| run.errors.is_none());
+            if let Some(run) = diverged.next() {
+                findings.push(format!(
+                    "{} diverged (the loss was no number at step {}, seed {}, lr {}).",
+                    network.name, run.steps, run.seed, run.lr
+                ));
+            }
+        }
+        findings
+    }
+
+    /// What more decay does to a network.
+    fn decay_findings(&self) -> Vec<String> {
+        let last_norm = |network: &Network| {
+            let last = network.curve.iter().rev().find(|point| !point.branch_norms.is_empty())?;
+            Some(mean(&last.branch_norms.iter().map(|norms| norms.weight).collect::<Vec<_>>()))
+        };
+        let same = |a: &Network, b: &Network| {
+            (a.family, a.shortcut, a.norm, a.depth) == (b.family, b.shortcut, b.norm, b.depth)
+        };
+        let pairs = self.networks.iter().zip(self.networks.iter().skip(1));
+        let finding = |(less, more): (&Network, &Network)| {
+            if !same(less, more) || less.train_errors().is_empty() || more.train_errors().is_empty()
+            {
+                return None;
+            }
+            Some(format!(
+                "{}: with decay {} in place of {} the mean norm of W[l+2] is {:.2} at the end, not {:.2}; \
+                 training error {}, not {}; dev error {}, not {}.",
+                self.series_name(more),
+                more.weight_decay,
+                less.weight_decay,
+                last_norm(more)?,
+                last_norm(less)?,
+                percent_spread(&more.train_errors()),
+                percent_spread(&less.train_errors()),
+                percent_spread(&more.dev_errors()),
+                percent_spread(&less.dev_errors()),
+            ))
+        };
+        pairs.filter_map(finding).collect()
+    }
+}
+
+/// By how much the training error changes from one network to another.
+struct Step {
+    points: f64,
+    /// Whether it is no more than twice its standard error; unknown with a single seed.
+    within_spread: Option<bool>,
+}
+
+impl Step {
+    fn between(from: &Network, to: &Network) -> Self {
+        let [from, to] = [from.train_errors(), to.train_errors()];
+        let points = mean(&to) - mean(&from);
+        let variance = |values: &[f64]| standard_deviation(values).powi(2) / values.len() as f64;
+        let enough = from.len() > 1 && to.len() > 1;
+        let within_spread =
+            enough.then(|| points.abs() <= 2.0 * (variance(&from) + variance(&to)).sqrt());
+        Self { points, within_spread }
+    }
+
+    fn describe(&self) -> String {
+        let direction = match self.points {
+            points if points > 0.0 => "rose",
+            points if points < 0.0 => "fell",
+            _ => return "stayed the same".to_owned(),
+        };
+        let spread = match self.within_spread {
+            Some(true) => ", less than twice the standard error over seeds",
+            Some(false) => ", more than twice the standard error over seeds",
+            None => "",
+        };
+        format!("{direction} by {:.2} points{spread}", self.points.abs())
+    }
+}
+
+impl Series<'_> {
+    fn line(&self, color: usize, values: fn(&Network) -> Vec<f64>) -> Line {
+        let of_depth = |network: &&Network| (network.depth as f64, values(network));
+        let all = self.networks.iter().map(of_depth).filter(|(_, values)| !values.is_empty());
+        let (points, spread) =
+            all.map(|(depth, v)| ((depth, mean(&v)), standard_deviation(&v))).unzip();
+        Line { spread, ..Line::new(&self.name, color, points).style(LineStyle::Marked) }
+    }
+
+    /// Training and dev error over steps, a colour for each depth.
+    fn curves(&self) -> Chart {
+        let curve = |network: &&Network| ErrorCurve {
+            name: format!("{} layers,", network.depth),
+            train: network.curve.iter().map(|point| (point.step, point.train_error)).collect(),
+            dev: network.curve.iter().filter_map(|p| Some((p.step, p.dev_error?))).collect(),
+        };
+        let curves: Vec<ErrorCurve> = self.networks.iter().map(curve).collect();
+        let is_plain = |c: char| c.is_alphanumeric();
+        let words = self.name.split(|c: char| !is_plain(c)).filter(|word| !word.is_empty());
+        Chart {
+            name: format!("curves-{}", words.collect::<Vec<_>>().join("-")),
+            caption: "Error over the steps of training: of the batches as they were fed in thin and dashed, \
+                      of the dev set bold (in the manner of Figure 6 of He et al. 2015)."
+                .to_owned(),
+            lines: error_chart(&format!("Training, {}", self.name), &curves),
+        }
+    }
+
+    /// Whether these are the networks with shortcuts that are the same in all else.
+    fn is_twin(&self, other: &Self) -> bool {
+        let [plain, other] = [self.networks[0], other.networks[0]];
+        other.family != Family::Plain
+            && (plain.norm, plain.weight_decay) == (other.norm, other.weight_decay)
+    }
+
+    fn of_depth(&self, depth: usize) -> Option<&Network> {
+        self.networks.iter().find(|network| network.depth == depth).copied()
+    }
+
+    /// Whether the training error rose or fell, for each step of depth.
+    fn steps(&self) -> Vec<String> {
+        let pairs = self.networks.iter().zip(self.networks.iter().skip(1));
+        let finding = |(from, to): (&&Network, &&Network)| {
+            format!(
+                "{}: from {} to {} layers the training error {} (lr {}).",
+                self.name,
+                from.depth,
+                to.depth,
+                Step::between(from, to).describe(),
+                to.runs[0].lr,
+            )
+        };
+        pairs.map(finding).collect()
+    }
+}
+
+/// Whether depth does the opposite to both, from the least depth that both have to the greatest.
+fn sign_difference(plain: &Series<'_>, other: &Series<'_>) -> Option<String> {
+    let in_both = |network: &&&Network| other.of_depth(network.depth).is_some();
+    let least = plain.networks.iter().find(in_both)?.depth;
+    let greatest = plain.networks.iter().rev().find(in_both)?.depth;
+    if least == greatest {
+        return None;
+    }
+    let step = |series: &Series<'_>| {
+        Some(Step::between(series.of_depth(least)?, series.of_depth(greatest)?))
+    };
+    let (of_plain, of_other) = (step(plain)?, step(other)?);
+    let verdict = match of_plain.points * of_other.points < 0.0 {
+        true => "The signs differ",
+        false => "The signs are the same",
+    };
+    Some(format!(
+        "{verdict}: from {least} to {greatest} layers the training error of {} {}, that of {} {}.",
+        plain.name,
+        of_plain.describe(),
+        other.name,
+        of_other.describe(),
+    ))
+}

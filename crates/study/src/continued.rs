@@ -1,0 +1,245 @@
+use std::path::{Path, PathBuf};
+
+use residua_format::Model;
+use residua_graph::Weights;
+use residua_resnet::{BlockIndex, remove_blocks};
+use residua_train::{Recipe, Start};
+use serde::{Deserialize, Serialize};
+
+use crate::compare::Errors;
+use crate::section::percent;
+use crate::{RunState, Section, StudyError, StudyRun, Table};
+
+/// The training of a network that blocks were put into, and as many steps of the network without them.
+#[derive(Debug, Clone)]
+pub struct Continuation {
+    /// The deeper network.
+    pub deeper: StudyRun,
+    /// The network without the new blocks, from the same weights with the same settings.
+    pub original: StudyRun,
+    original_model: Model,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Continued {
+    /// Name of the dataset.
+    pub dataset: String,
+    /// Learning rate.
+    pub lr: f64,
+    /// Steps of each run.
+    pub steps: u64,
+    /// The new blocks.
+    pub new_blocks: Vec<String>,
+    /// The network without them, as it was.
+    pub before: Trained,
+    /// The same after the steps.
+    pub original: Trained,
+    /// The deeper network after the steps.
+    pub deeper: Trained,
+}
+
+/// A network and how it does.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Trained {
+    /// Name of the architecture.
+    pub architecture: String,
+    /// Number of trainable parameters.
+    pub num_parameters: u64,
+    /// Its errors.
+    pub errors: Errors,
+}
+
+/// Which network is to be kept: the one with the lowest dev error, of equals the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kept {
+    /// The network without new blocks, as it was.
+    Before,
+    /// The same after more steps.
+    Original,
+    /// The deeper network.
+    Deeper,
+}
+
+impl Continuation {
+    /// The two runs in `folder`. `model` is the deeper network; `velocity` is what momentum has gathered
+    /// of its parameters, or nothing.
+    ///
+    /// # Errors
+    /// A model into which no blocks were put after its training, or not those that it says.
+    pub fn new(
+        model: &Model,
+        velocity: Vec<f32>,
+        recipe: &Recipe,
+        folder: &Path,
+    ) -> Result<Self, StudyError> {
+        let blocks = inserted_blocks(model)?;
+        let original = remove_blocks(&model.architecture, &model.weights, &blocks)?;
+        let original_velocity = original.carry(&velocity);
+        let original_model = Model {
+            architecture: original.architecture,
+            weights: original.weights,
+            ..model.clone()
+        };
+        let run =
+            |model: &Model, velocity, name| start_from(model, velocity, recipe, folder.join(name));
+        Ok(Self {
+            deeper: run(model, velocity, "deeper")?,
+            original: run(&original_model, original_velocity, "original")?,
+            original_model,
+        })
+    }
+
+    /// The network without the new blocks, as it was.
+    pub fn original_model(&self) -> &Model {
+        &self.original_model
+    }
+
+    /// What came of it, if both runs are over and none diverged. `before` are the errors of
+    /// [`original_model`](Self::original_model).
+    ///
+    /// # Errors
+    /// Files that can't be read.
+    pub fn result(&self, model: &Model, before: Errors) -> Result<Option<Continued>, StudyError> {
+        let (RunState::Finished(original), RunState::Finished(deeper)) =
+            (self.original.state()?, self.deeper.state()?)
+        else {
+            return Ok(None);
+        };
+        let trained = |summary: &residua_train::Summary| Trained {
+            architecture: summary.architecture.clone(),
+            num_parameters: summary.num_parameters,
+            errors: Errors { train: summary.train, dev: summary.dev, test: summary.test },
+        };
+        let original = trained(&original);
+        Ok(Some(Continued {
+            dataset: deeper.dataset.clone(),
+            lr: self.deeper.recipe.lr,
+            steps: deeper.steps,
+            new_blocks: model.provenance.inserted_blocks.clone(),
+            before: Trained { errors: before, ..original.clone() },
+            original,
+            deeper: trained(&deeper),
+        }))
+    }
+}
+
+/// A run that goes on with a model's training.
+///
+/// # Errors
+/// Weights that are not those of the model's architecture.
+pub fn start_from(
+    model: &Model,
+    velocity: Vec<f32>,
+    recipe: &Recipe,
+    folder: PathBuf,
+) -> Result<StudyRun, StudyError> {
+    let recipe = Recipe {
+        architecture: model.architecture.clone(),
+        start_sha256: Some(model.weights_sha256()?),
+        ..recipe.clone()
+    };
+    let weights: Weights = model.weights.clone();
+    let start = Start { weights, velocity, recipe: recipe.clone() };
+    Ok(StudyRun { folder, recipe, start: Some(start) })
+}
+
+fn inserted_blocks(model: &Model) -> Result<Vec<BlockIndex>, StudyError> {
+    let names = &model.provenance.inserted_blocks;
+    let blocks: Result<Vec<BlockIndex>, String> = names.iter().map(|name| name.parse()).collect();
+    match blocks {
+        Ok(blocks) if !blocks.is_empty() => Ok(blocks),
+        other => Err(StudyError::Unsuitable {
+            subject: model.architecture.name().to_owned(),
+            got: other
+                .err()
+                .unwrap_or_else(|| "no blocks were put in after its training".to_owned()),
+            expected: "a model that `deepen` has written".to_owned(),
+        }),
+    }
+}
+
+impl Continued {
+    /// Which network is to be kept.
+    pub fn kept(&self) -> Kept {
+        let error =
+            |trained: &Trained| trained.errors.dev.unwrap_or(trained.errors.train).top1_error;
+        let candidates = [
+            (Kept::Before, &self.before),
+            (Kept::Original, &self.original),
+            (Kept::Deeper, &self.deeper),
+        ];
+        let best = candidates.into_iter().min_by(|a, b| error(a.1).total_cmp(&error(b.1)));
+        best.map_or(Kept::Before, |(kept, _)| kept)
+    }
+
+    /// What came of it, as a person reads it.
+    pub fn section(&self) -> Section {
+        let rows = [
+            ("before", &self.before),
+            ("trained on without new blocks", &self.original),
+            ("deepened and trained on", &self.deeper),
+        ];
+        let caption =
+            format!("Errors before and after {} more steps at lr {}", self.steps, self.lr);
+        let header = ["", "Network", ">parameters", ">train error", ">dev error", ">test error"];
+        let mut table = Table::new(caption, header);
+        for (name, Trained { architecture, num_parameters, errors }) in rows {
+            let of = |split: Option<residua_train::SplitSummary>| {
+                split.map_or("-".to_owned(), |split| percent(split.top1_error))
+            };
+            table.row([
+                name.to_owned(),
+                architecture.clone(),
+                num_parameters.to_string(),
+                of(Some(errors.train)),
+                of(errors.dev),
+                of(errors.test),
+            ]);
+        }
+        Section {
+            title: format!("Was {} worth its new blocks?", self.deeper.architecture),
+            question:
+                "A deeper network that starts as the shallower one can only gain: does it, on the \
+                       training and dev sets, and more than by training on?"
+                    .to_owned(),
+            setting: vec![
+                ("data".to_owned(), self.dataset.clone()),
+                ("new blocks".to_owned(), self.new_blocks.join(", ")),
+                ("learning rate".to_owned(), self.lr.to_string()),
+                ("steps".to_owned(), self.steps.to_string()),
+            ],
+            tables: vec![table],
+            findings: self.findings(),
+            ..Section::default()
+        }
+    }
+
+    fn findings(&self) -> Vec<String> {
+        let gain = |split: &str, original: f64, deeper: f64| match original - deeper {
+            gain if gain > 0.0 => format!(
+                "On the {split} set the deeper network helped: {gain:.2} points less error than as many \
+                 steps without the new blocks."
+            ),
+            gain if gain < 0.0 => format!(
+                "On the {split} set the deeper network did not help: {:.2} points more error than as \
+                 many steps without the new blocks.",
+                -gain
+            ),
+            _ => format!("On the {split} set both have the same error."),
+        };
+        let (original, deeper) = (&self.original.errors, &self.deeper.errors);
+        let mut findings =
+            vec![gain("training", original.train.top1_error, deeper.train.top1_error)];
+        if let (Some(original), Some(deeper)) = (original.dev, deeper.dev) {
+            findings.push(gain("dev", original.top1_error, deeper.top1_error));
+        }
+        let kept = match self.kept() {
+            Kept::Before => "the network as it was",
+            Kept::Original => "the network without new blocks, trained on",
+            Kept::Deeper => "the deeper network",
+        };
+        findings.push(format!("Kept is {kept}, which has the lowest dev error."));
+        findings
+    }
+}

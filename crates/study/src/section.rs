@@ -1,0 +1,85 @@
+use residua_train::plot::LineChart;
+
+/// What a study found, as a person reads it: in the terminal and in a report.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Section {
+    /// What was studied.
+    pub title: String,
+    /// What it was to tell.
+    pub question: String,
+    /// What it was done with: names and values.
+    pub setting: Vec<(String, String)>,
+    /// Its plots.
+    pub charts: Vec<Chart>,
+    /// Its tables.
+    pub tables: Vec<Table>,
+    /// What follows from them, a sentence or two each.
+    pub findings: Vec<String>,
+    /// Command lines that repeat it.
+    pub commands: Vec<String>,
+}
+
+/// A plot of a section.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Chart {
+    /// What its file is called, without an ending: letters, digits and hyphens.
+    pub name: String,
+    /// What is to be seen in it.
+    pub caption: String,
+    /// What is drawn.
+    pub lines: LineChart,
+}
+
+/// A table of a section.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Table {
+    /// What it shows.
+    pub caption: String,
+    /// Names of its columns. Those that start with `>` are aligned to the right, as numbers are.
+    pub header: Vec<String>,
+    /// As many cells each as there are columns.
+    pub rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table without rows.
+    pub fn new<'a>(caption: impl Into<String>, header: impl IntoIterator<Item = &'a str>) -> Self {
+        let header = header.into_iter().map(str::to_owned).collect();
+        Self { caption: caption.into(), header, rows: Vec::new() }
+    }
+
+    /// Adds a row.
+    ///
+    /// # Panics
+    /// If it has not as many cells as there are columns.
+    pub fn row<S: Into<String>>(&mut self, cells: impl IntoIterator<Item = S>) {
+        let cells: Vec<String> = cells.into_iter().map(Into::into).collect();
+        assert_eq!(cells.len(), self.header.len(), "cells of a row of `{}`", self.caption);
+        self.rows.push(cells);
+    }
+}
+
+/// `12.34 %`
+pub(crate) fn percent(value: f64) -> String {
+    format!("{value:.2} %")
+}
+
+/// Mean and standard deviation over seeds, `8.63 ± 0.21 %`; of one value, that value.
+pub(crate) fn percent_spread(values: &[f64]) -> String {
+    match values {
+        [] => "-".to_owned(),
+        [value] => percent(*value),
+        _ => format!("{:.2} ± {:.2} %", mean(values), standard_deviation(values)),
+    }
+}
+
+pub(crate) fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
+}
+
+/// That of a sample, over `n - 1`; 0 of a single value.
+pub(crate) fn standard_deviation(values: &[f64]) -> f64 {
+    let mean = mean(values);
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    (squares / (values.len().max(2) - 1) as f64).sqrt()
+}
