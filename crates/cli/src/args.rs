@@ -4,7 +4,10 @@ use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 use crate::failure::Outcome;
-use crate::{bench, compare, data, deepen, eval, inspect, predict, quickstart, report, train};
+use crate::{
+    bench, compare, convert, data, deepen, eval, inspect, predict, prune, quickstart, report, study,
+    train,
+};
 
 /// Plain and residual networks: train them, measure them, look into them, use them
 ///
@@ -41,6 +44,10 @@ pub(crate) enum Command {
     Deepen(deepen::DeepenArgs),
     Compare(Box<compare::CompareArgs>),
     Report(report::ReportArgs),
+    Prune(prune::PruneArgs),
+    Convert(convert::ConvertArgs),
+    #[command(subcommand)]
+    Study(study::StudyCommand),
     #[command(subcommand)]
     Data(data::DataCommand),
     #[command(subcommand)]
@@ -58,6 +65,9 @@ impl Command {
             Self::Deepen(args) => deepen::run(&args),
             Self::Compare(args) => compare::run(&args),
             Self::Report(args) => report::run(&args),
+            Self::Prune(args) => prune::run(&args),
+            Self::Convert(args) => convert::run(&args),
+            Self::Study(command) => command.run(),
             Self::Data(command) => command.run(),
             Self::Bench(command) => command.run(),
         }

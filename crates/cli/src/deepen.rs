@@ -1,24 +1,21 @@
 //! `residua deepen`: more blocks in a trained network.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
-use residua_data::{Dataset, Split};
-use residua_engine::Precision;
+use residua_data::Split;
 use residua_format::Model;
 use residua_resnet::{
     BlockIndex, ChangedNetwork, Insertion, NewBlocks, Place, Shortcut, SurgeryError, insert_blocks,
 };
-use residua_study::{Difference, difference};
-use residua_train::{EvalOptions, Start};
-use serde::Serialize;
+use residua_train::Start;
 
 use crate::arguments::{OpenArgs, ThreadArgs, one_of};
 use crate::failure::{Outcome, hinted};
 use crate::train::from;
-use crate::{model_file, output, progress, table};
+use crate::verify::{Changed, verify};
+use crate::{model_file, verify};
 
 /// Put blocks into a trained network without changing its outputs
 ///
@@ -88,24 +85,6 @@ enum PlainStart {
     Dirac,
 }
 
-/// What was done, for machines.
-#[derive(Serialize)]
-struct Deepened<'a> {
-    before: &'a str,
-    after: &'a str,
-    num_parameters_before: usize,
-    num_parameters_after: usize,
-    file: String,
-    verified: &'a [Verified],
-}
-
-#[derive(Serialize)]
-struct Verified {
-    precision: String,
-    #[serde(flatten)]
-    difference: Difference,
-}
-
 pub(crate) fn run(args: &DeepenArgs) -> Result<Outcome> {
     if args.out.is_dir() {
         bail!("{}: is a folder, expected a file to write the model to", args.out.display());
@@ -113,26 +92,20 @@ pub(crate) fn run(args: &DeepenArgs) -> Result<Outcome> {
     let model = model_file::load(&args.model)?;
     let changed = deepen(args, &model)?;
     let deeper = deeper_model(&model, &changed);
-    let dataset = args.verify.as_deref().map(|data| args.open(data)).transpose()?;
+    let open = |data| verify::open(data, &args.open, args.split);
+    let dataset = args.verify.as_deref().map(open).transpose()?;
     deeper.save(&args.out)?;
     keep_state(args, &model, &changed)?;
+    let models = [&model, &deeper];
     let verified = match &dataset {
-        Some(dataset) => verify(args, dataset, [&model, &deeper])?,
+        Some(dataset) => verify(models, dataset, args.split, args.threads)?,
         None => Vec::new(),
     };
-    print(args, [&model, &deeper], &verified)?;
+    Changed::new(models, &args.out, &verified).print(args.split, args.json)?;
     Ok(match verified.iter().all(|verified| verified.difference.is_none()) {
         true => Outcome::Done,
         false => Outcome::No,
     })
-}
-
-impl DeepenArgs {
-    fn open(&self, data: &str) -> Result<Arc<Dataset>> {
-        let dataset = progress::open(data, &self.open.options())?;
-        dataset.expect_samples(self.split)?;
-        Ok(Arc::new(dataset))
-    }
 }
 
 fn deepen(args: &DeepenArgs, model: &Model) -> Result<ChangedNetwork> {
@@ -188,54 +161,4 @@ fn keep_state(args: &DeepenArgs, model: &Model, changed: &ChangedNetwork) -> Res
         recipe: start.recipe,
     };
     Ok(start.save(&from::state_file(&args.out))?)
-}
-
-/// The difference of the outputs in each precision.
-fn verify(
-    args: &DeepenArgs,
-    dataset: &Arc<Dataset>,
-    [before, after]: [&Model; 2],
-) -> Result<Vec<Verified>> {
-    let in_precision = |precision: Precision| -> Result<Verified> {
-        let options = EvalOptions { precision, ..EvalOptions::new(64) };
-        let difference =
-            args.threads.install(|| difference(before, after, dataset, args.split, &options))??;
-        Ok(Verified { precision: precision.to_string(), difference })
-    };
-    [Precision::F32, Precision::Bf16].into_iter().map(in_precision).collect()
-}
-
-fn print(args: &DeepenArgs, [before, after]: [&Model; 2], verified: &[Verified]) -> Result<()> {
-    let names = [before, after].map(|model| model.architecture.name());
-    let sizes = [before, after].map(|model| model.weights.params.len());
-    if args.json {
-        output::json(&Deepened {
-            before: names[0],
-            after: names[1],
-            num_parameters_before: sizes[0],
-            num_parameters_after: sizes[1],
-            file: args.out.display().to_string(),
-            verified,
-        })?;
-        return Ok(());
-    }
-    output::line(format_args!(
-        "{} → {}: {} → {} parameters, in {}",
-        names[0],
-        names[1],
-        table::grouped(sizes[0] as u64),
-        table::grouped(sizes[1] as u64),
-        args.out.display()
-    ))?;
-    for Verified { precision, difference } in verified {
-        output::line(format_args!(
-            "{precision}: max |Δlogit| = {} over {} {} samples, top-1 error {} → {}",
-            difference.max_abs,
-            table::grouped(difference.num_samples),
-            args.split,
-            table::percent(difference.top1_error_before),
-            table::percent(difference.top1_error_after),
-        ))?;
-    }
-    Ok(())
 }

@@ -1,6 +1,6 @@
 //! Studies as a person or a machine gets them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
@@ -21,22 +21,27 @@ pub(crate) struct PresentArgs {
 
 /// Keeps a study where it is to be kept, and prints it.
 pub(crate) fn present(study: Study, args: &PresentArgs) -> Result<()> {
+    keep(study, args.out.as_deref(), args.json, "--out")
+}
+
+/// Keeps a study in a folder, if one is given by that flag, and prints it.
+pub(crate) fn keep(study: Study, folder: Option<&Path>, json: bool, flag: &str) -> Result<()> {
     let record = Record::new(command_line(std::env::args()), study);
-    if let Some(folder) = &args.out {
+    if let Some(folder) = folder {
         record.save(folder)?;
     }
-    if args.json {
+    if json {
         return Ok(output::json(&record)?);
     }
     print(&record.section())?;
-    match &args.out {
+    match folder {
         Some(folder) => {
             let folder = folder.display();
             output::line(format_args!(
                 "\nin {folder}; `residua report {folder}` makes a page of it"
             ))?;
         }
-        None => output::note("\nhint: --out DIR keeps this, with plots"),
+        None => output::note(format_args!("\nhint: {flag} DIR keeps this, with plots")),
     }
     Ok(())
 }

@@ -8,7 +8,8 @@ use std::ops::Range;
 use residua_graph::{Conv2d, Graph, GraphBuilder, GraphError, MaxPool, Shape, ValueId};
 
 use crate::{
-    ArchitectureBuilder, ArchitectureError, Block, Family, Pool, Shortcut, StemKind, Transition,
+    ArchitectureBuilder, ArchitectureError, Block, BlockIndex, Family, Pool, Shortcut, StemKind,
+    Transition,
 };
 
 /// Where a block is in its graph: it computes `output` from `input`, as
@@ -34,6 +35,11 @@ pub struct BlockSpan {
 }
 
 impl BlockSpan {
+    /// Which block it is.
+    pub fn block(&self) -> BlockIndex {
+        BlockIndex { stage: self.stage, block: self.index }
+    }
+
     /// Whether the input itself is added, so that the block could be left out.
     pub fn has_identity_shortcut(&self) -> bool {
         self.shortcut == Some(self.input)

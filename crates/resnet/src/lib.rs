@@ -56,5 +56,6 @@ pub use residua_graph::Shape;
 pub use summary::{Summary, SummaryRow, summary};
 pub use surgery::{
     BlockIndex, ChangedNetwork, Insertion, NewBlocks, Place, SurgeryError, add_shortcuts,
-    insert_blocks, remove_blocks, strip_shortcuts,
+    insert_blocks, layers_in_blocks, pass_through, remove_blocks, silence_block, strip_shortcuts,
+    swap_blocks, swappable_neighbours,
 };

@@ -3,7 +3,8 @@
 use residua_graph::{Graph, Weights};
 use residua_resnet::{
     Architecture, BlockIndex, ChangedNetwork, InitOptions, Insertion, NewBlocks, Place, Shape,
-    SurgeryError, add_shortcuts, init_weights, insert_blocks, remove_blocks, strip_shortcuts,
+    SurgeryError, add_shortcuts, init_weights, insert_blocks, layers_in_blocks, pass_through,
+    remove_blocks, silence_block, strip_shortcuts, swap_blocks, swappable_neighbours,
 };
 
 /// A network with weights that are all different.
@@ -231,4 +232,151 @@ fn new_blocks_are_known_and_old_ones_found_again() {
     let shallower = shallower.unwrap();
     assert_eq!((&shallower.weights, shallower.new_blocks()), (&before.1, vec![]));
     assert_eq!(shallower.carry(&carried), before.1.params);
+}
+
+#[test]
+fn shortcuts_are_not_added_twice_or_stripped_of_nothing() {
+    for (name, shortcut) in [("resnet20", "zero-pad"), ("resnet20-projection", "projection")] {
+        let (architecture, weights) = network(name);
+        assert_eq!(architecture.shortcut().as_str(), shortcut);
+        let error = add_shortcuts(&architecture, &weights).unwrap_err().to_string();
+        let expected = format!("{name} has shortcuts: they are added to a network without any");
+        assert_eq!(error, expected);
+    }
+    for name in ["plain20", "preact-plain20", "dense-plain8"] {
+        let (architecture, weights) = network(name);
+        let error = strip_shortcuts(&architecture, &weights).unwrap_err().to_string();
+        let expected = format!("{name} has no shortcuts, expected a network with shortcuts");
+        assert_eq!(error, expected);
+    }
+}
+
+#[test]
+fn silencing_a_block_changes_its_last_layer_alone() {
+    for (name, of, silent) in [
+        ("resnet20", "layer2.0", ["bn2.weight", "bn2.bias"].as_slice()),
+        ("resnet20-projection", "layer2.0", &["bn2.weight", "bn2.bias"]),
+        ("resnet20-no-norm", "layer1.1", &["conv2.weight", "conv2.bias"]),
+        ("preact-resnet20", "layer3.2", &["conv2.weight"]),
+        ("dense-resnet8", "layer1.0", &["bn2.weight", "bn2.bias"]),
+    ] {
+        let (architecture, weights) = network(name);
+        let graph = graph(&architecture);
+        let silenced = silence_block(&architecture, &weights, block(of)).unwrap();
+        assert_eq!(silenced.buffers, weights.buffers, "{name}");
+        for spec in graph.params() {
+            let (before, after) = (&weights.params[spec.range()], &silenced.params[spec.range()]);
+            match spec.name.strip_prefix(&format!("{of}.")) {
+                Some(rest) if silent.contains(&rest) => {
+                    assert!(after.iter().all(|&value| value == 0.0), "{name}: {}", spec.name);
+                }
+                _ => assert_eq!(before, after, "{name}: {}", spec.name),
+            }
+        }
+    }
+    let (architecture, weights) = network("plain20");
+    let error = silence_block(&architecture, &weights, block("layer1.0")).unwrap_err();
+    assert!(matches!(error, SurgeryError::NoShortcuts { .. }), "{error}");
+    let (architecture, weights) = network("resnet20");
+    let error = silence_block(&architecture, &weights, block("layer1.3")).unwrap_err();
+    assert_eq!(error.to_string(), "resnet20 has no block layer1.3");
+}
+
+#[test]
+fn swapped_twice_is_as_before() {
+    for name in
+        ["resnet20", "plain20", "preact-resnet20", "resnet29-bottleneck", "dense-resnet8-no-norm"]
+    {
+        let before = network(name);
+        let pairs = swappable_neighbours(&before.0);
+        assert!(!pairs.is_empty(), "{name}");
+        for [a, b] in pairs {
+            let weights = swap_blocks(&before.0, &before.1, a, b).unwrap();
+            let (architecture, kept) = (before.0.clone(), Vec::new());
+            let swapped = ChangedNetwork { architecture, weights, kept };
+            for (name, origin) in origins(&before, &swapped) {
+                let [a, b] = [a, b].map(|block| format!("{block}."));
+                let expected = match () {
+                    () if name.starts_with(&a) => name.replace(&a, &b),
+                    () if name.starts_with(&b) => name.replace(&b, &a),
+                    () => name.clone(),
+                };
+                assert_eq!(origin, Some(expected), "{name}");
+            }
+            let back = swap_blocks(&before.0, &swapped.weights, b, a).unwrap();
+            assert_eq!(back, before.1, "{name}: {a} and {b}");
+        }
+    }
+}
+
+#[test]
+fn blocks_of_other_shapes_are_not_swapped() {
+    let (architecture, weights) = network("resnet20");
+    let refusal = |a: &str, b: &str| {
+        swap_blocks(&architecture, &weights, block(a), block(b)).unwrap_err().to_string()
+    };
+    assert_eq!(
+        refusal("layer2.0", "layer2.1"),
+        "resnet20: tensors of block layer2.0 have other shapes than those of block layer2.1"
+    );
+    assert!(refusal("layer1.1", "layer2.1").contains("have other shapes"));
+    assert_eq!(refusal("layer1.1", "layer1.3"), "resnet20 has no block layer1.3");
+    let names = |name| -> Vec<String> {
+        let pairs = swappable_neighbours(&network(name).0).into_iter();
+        pairs.map(|[a, b]| format!("{a} {b}")).collect()
+    };
+    let within =
+        ["layer1.0 layer1.1", "layer1.1 layer1.2", "layer2.1 layer2.2", "layer3.1 layer3.2"];
+    assert_eq!(names("resnet20"), within);
+    assert_eq!(names("resnet20-projection"), within);
+}
+
+#[test]
+fn a_layer_that_passes_its_input_on_keeps_all_other_tensors() {
+    let (architecture, mut weights) = network("plain20");
+    // As running variances are: not negative.
+    weights.buffers.iter_mut().for_each(|value| *value = value.rem_euclid(7.0));
+    let graph = graph(&architecture);
+    let passed = pass_through(&architecture, &weights, "layer1.1.conv2").unwrap();
+    assert_eq!(passed.buffers, weights.buffers);
+    let get = |weights: &Weights, name: &str| weights.get(&graph, name).unwrap().to_vec();
+    for (i, value) in get(&passed, "layer1.1.conv2.weight").into_iter().enumerate() {
+        let (oc, ic, at) = (i / 9 / 16, i / 9 % 16, i % 9);
+        assert_eq!(value, f32::from(u8::from(oc == ic && at == 4)), "{oc} {ic} {at}");
+    }
+    assert_eq!(get(&passed, "layer1.1.bn2.bias"), get(&weights, "layer1.1.bn2.running_mean"));
+    let roots = get(&passed, "layer1.1.bn2.weight");
+    for (root, var) in roots.into_iter().zip(get(&weights, "layer1.1.bn2.running_var")) {
+        let exact = (f64::from(var) + f64::from(1e-5f32)).sqrt();
+        assert!((f64::from(root) - exact).abs() <= exact * f64::from(f32::EPSILON) / 2.0);
+    }
+    for spec in graph.params().iter().filter(|spec| {
+        !["layer1.1.conv2", "layer1.1.bn2"].iter().any(|layer| spec.name.starts_with(layer))
+    }) {
+        assert_eq!(passed.params[spec.range()], weights.params[spec.range()], "{}", spec.name);
+    }
+}
+
+#[test]
+fn layers_that_change_shapes_or_stand_beside_shortcuts_do_not_pass_their_input_on() {
+    let refusal = |name: &str, layer: &str| {
+        let (architecture, weights) = network(name);
+        pass_through(&architecture, &weights, layer).unwrap_err().to_string()
+    };
+    assert_eq!(
+        refusal("plain20", "layer2.0.conv1"),
+        "plain20: layer layer2.0.conv1 can't let its input through: its output has another shape than \
+         its input"
+    );
+    assert!(refusal("resnet20", "layer1.0.conv1").contains("by blocks"));
+    assert!(refusal("preact-plain20", "layer1.0.conv1").contains("may be negative"));
+    for layer in ["conv1", "fc", "layer1.0.bn1", "layer1.0", "layer4.0.conv1"] {
+        let expected = format!("plain20 has no layer {layer} in its blocks");
+        assert_eq!(refusal("plain20", layer), expected);
+    }
+    let layers = layers_in_blocks(&network("plain20").0);
+    let stay: Vec<_> =
+        layers.iter().filter(|(_, why)| why.is_some()).map(|(name, _)| name).collect();
+    assert_eq!(layers.len(), 18);
+    assert_eq!(stay, ["layer2.0.conv1", "layer3.0.conv1"]);
 }

@@ -2,24 +2,37 @@
 //!
 //! A study is a library function whose result says itself what was found: as data, and as a
 //! [`Section`] that a terminal or a [`report`] shows. [`Record`] keeps it in a folder.
+//! [`lesion`] deletes blocks of networks and [`prune`] looks for those that a network can do without.
 //! [`difference`] tells whether two models put out the same, bit for bit.
 
 pub mod compare;
 mod continued;
 mod difference;
 mod error;
+mod latency;
+mod lesion;
+mod prune;
 mod record;
 mod report;
 mod run;
+mod score;
 mod section;
+mod subject;
 mod training;
 
 pub use compare::Compare;
 pub use continued::{Continuation, Continued, Kept, Trained, start_from};
 pub use difference::{Difference, difference};
 pub use error::StudyError;
+pub use latency::{Latency, latencies};
+pub use lesion::{
+    Deleted, Left, LeftOut, Lesion, LesionOptions, LesionedNetwork, RandomDeletion, Swapped, lesion,
+};
+pub use prune::{Limit, Prune, PruneOptions, Round, Size, Tried, prune};
 pub use record::{RECORD_FILE, Record, Study};
 pub use report::report;
 pub use run::{Diverged, RunState, StudyRun};
+pub use score::Score;
 pub use section::{Chart, Section, Table};
+pub use subject::Subject;
 pub use training::section_of_folder;

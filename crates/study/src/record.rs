@@ -4,7 +4,7 @@ use std::path::Path;
 use residua_format::write_whole;
 use serde::{Deserialize, Serialize};
 
-use crate::{Compare, Continued, Section, StudyError};
+use crate::{Compare, Continued, Lesion, Prune, Section, StudyError};
 
 /// What a record is called in the folder of a study.
 pub const RECORD_FILE: &str = "study.json";
@@ -30,6 +30,10 @@ pub enum Study {
     Compare(Compare),
     /// A deepened network, trained on.
     Continued(Box<Continued>),
+    /// Deleted and swapped blocks.
+    Lesion(Lesion),
+    /// Blocks removed for good.
+    Prune(Prune),
 }
 
 impl Study {
@@ -38,6 +42,8 @@ impl Study {
         match self {
             Self::Compare(compare) => compare.section(),
             Self::Continued(continued) => continued.section(),
+            Self::Lesion(lesion) => lesion.section(),
+            Self::Prune(prune) => prune.section(),
         }
     }
 }

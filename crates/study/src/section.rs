@@ -64,6 +64,12 @@ pub(crate) fn percent(value: f64) -> String {
     format!("{value:.2} %")
 }
 
+/// `+1.50 points`, of an error in percent that changes
+pub(crate) fn points(change: f64) -> String {
+    // No minus before a zero.
+    format!("{:+.2} points", change + 0.0)
+}
+
 /// Mean and standard deviation over seeds, `8.63 ± 0.21 %`; of one value, that value.
 pub(crate) fn percent_spread(values: &[f64]) -> String {
     match values {
@@ -82,4 +88,15 @@ pub(crate) fn standard_deviation(values: &[f64]) -> f64 {
     let mean = mean(values);
     let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
     (squares / (values.len().max(2) - 1) as f64).sqrt()
+}
+
+/// The mean of the two in the middle where their number is even.
+pub(crate) fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    let middle = sorted.len() / 2;
+    match sorted.len() % 2 {
+        0 => mean(&sorted[middle - 1..=middle]),
+        _ => sorted[middle],
+    }
 }

@@ -48,6 +48,40 @@ pub enum SurgeryError {
         /// Why.
         reason: &'static str,
     },
+    /// A change that leaves nothing but shortcuts, where there are none; or shortcuts off, likewise.
+    #[error("{architecture} has no shortcuts, expected a network with shortcuts")]
+    NoShortcuts {
+        /// The architecture's name.
+        architecture: String,
+    },
+    /// Blocks that can't stand for each other.
+    #[error("{architecture}: tensors of block {a} have other shapes than those of block {b}")]
+    NotAlike {
+        /// The architecture's name.
+        architecture: String,
+        /// A block.
+        a: BlockIndex,
+        /// The other.
+        b: BlockIndex,
+    },
+    /// A layer outside of blocks, or none.
+    #[error("{architecture} has no layer {layer} in its blocks")]
+    NoSuchLayer {
+        /// The architecture's name.
+        architecture: String,
+        /// The layer asked for.
+        layer: String,
+    },
+    /// A layer that can't put out its input.
+    #[error("{architecture}: layer {layer} can't let its input through: {reason}")]
+    NotPassable {
+        /// The architecture's name.
+        architecture: String,
+        /// The layer.
+        layer: String,
+        /// Why.
+        reason: &'static str,
+    },
     /// Weights of another network.
     #[error(
         "{architecture} has {expected} parameters and running statistics, the weights have {got}"

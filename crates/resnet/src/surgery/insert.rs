@@ -2,6 +2,7 @@ use std::ops::Range;
 
 use residua_graph::{Graph, Op, Weights};
 
+use super::silence::silence;
 use super::{ChangedNetwork, SurgeryError, check_weights, split_name, transplant};
 use crate::{Architecture, BlockSpan, Init, InitOptions, Shortcut, init_weights};
 
@@ -131,15 +132,6 @@ fn new_blocks(
 ) -> impl Iterator<Item = BlockSpan> {
     let spans = architecture.blocks().into_iter();
     spans.filter(move |span| span.stage == stage && blocks.contains(&span.index))
-}
-
-/// The branch puts out zeros.
-fn silence(graph: &Graph, span: &BlockSpan, weights: &mut Weights) {
-    let mut nodes = graph.nodes()[span.nodes.clone()].iter();
-    let last = nodes.find(|node| node.output == span.branch).expect("a branch has a last node");
-    for param in last.op.params() {
-        weights.params[graph.params()[param.index()].range()].fill(0.0);
-    }
 }
 
 /// Linear layers are unit matrices, batch norms multiply by 1 in evaluation.

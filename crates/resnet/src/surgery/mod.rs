@@ -1,4 +1,5 @@
-//! Changes to a network that has weights: blocks in, blocks out, shortcuts on, shortcuts off.
+//! Changes to a network that has weights: blocks in, blocks out, blocks silenced or swapped, layers that let
+//! their input through, shortcuts on, shortcuts off.
 //!
 //! ```
 //! use residua_resnet::{Architecture, InitOptions, Insertion, Place, Shape, init_weights};
@@ -15,8 +16,11 @@
 
 mod error;
 mod insert;
+mod pass_through;
 mod remove;
 mod shortcuts;
+mod silence;
+mod swap;
 
 use std::ops::Range;
 
@@ -24,10 +28,13 @@ use residua_graph::{Graph, TensorSpec, Weights};
 
 pub use error::SurgeryError;
 pub use insert::{Insertion, NewBlocks, Place, insert_blocks};
+pub use pass_through::{layers_in_blocks, pass_through};
 pub use remove::{BlockIndex, remove_blocks};
 pub use shortcuts::{add_shortcuts, strip_shortcuts};
+pub use silence::silence_block;
+pub use swap::{swap_blocks, swappable_neighbours};
 
-use crate::{Architecture, ArchitectureError};
+use crate::{Architecture, ArchitectureError, BlockSpan};
 
 /// A network that was changed, and its weights.
 #[derive(Debug, Clone, PartialEq)]
@@ -128,6 +135,15 @@ fn check_weights(
             expected: expected.iter().sum(),
         }),
     }
+}
+
+/// Where a block is in the graph.
+fn span(architecture: &Architecture, block: BlockIndex) -> Result<BlockSpan, SurgeryError> {
+    let mut spans = architecture.blocks().into_iter();
+    spans.find(|span| span.block() == block).ok_or_else(|| SurgeryError::NoSuchBlock {
+        architecture: architecture.name().to_owned(),
+        block,
+    })
 }
 
 /// `layer2.3.conv1.weight` as stage 1, block 3 and `conv1.weight`; nothing outside of blocks.

@@ -2,7 +2,7 @@ use std::{fmt, str::FromStr};
 
 use residua_graph::Weights;
 
-use super::{ChangedNetwork, SurgeryError, check_weights, split_name, transplant};
+use super::{ChangedNetwork, SurgeryError, check_weights, span, split_name, transplant};
 use crate::Architecture;
 
 /// A block of an architecture. As text it is `layer2.0`: stages count from 1 there.
@@ -47,14 +47,9 @@ pub fn remove_blocks(
     let mut removed = blocks.to_vec();
     removed.sort_unstable();
     removed.dedup();
-    let spans = architecture.blocks();
     for &block in &removed {
         let name = architecture.name().to_owned();
-        let is_it =
-            |span: &&crate::BlockSpan| (span.stage, span.index) == (block.stage, block.block);
-        let Some(span) = spans.iter().find(is_it) else {
-            return Err(SurgeryError::NoSuchBlock { architecture: name, block });
-        };
+        let span = span(architecture, block)?;
         let not_removable =
             |reason| Err(SurgeryError::NotRemovable { architecture: name.clone(), block, reason });
         if graph.shape(span.input) != graph.shape(span.output) {

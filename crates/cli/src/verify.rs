@@ -1,0 +1,98 @@
+//! The outputs of a changed network beside those of the one before.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use residua_data::{Dataset, Split};
+use residua_engine::Precision;
+use residua_format::Model;
+use residua_study::{Difference, difference};
+use residua_train::EvalOptions;
+use serde::Serialize;
+
+use crate::arguments::{OpenArgs, ThreadArgs};
+use crate::{output, progress, table};
+
+/// How far the outputs are from each other in a precision.
+#[derive(Debug, Serialize)]
+pub(crate) struct Verified {
+    precision: String,
+    #[serde(flatten)]
+    pub(crate) difference: Difference,
+}
+
+/// Opens what networks are compared on.
+pub(crate) fn open(data: &str, open: &OpenArgs, split: Split) -> Result<Arc<Dataset>> {
+    let dataset = progress::open(data, &open.options())?;
+    dataset.expect_samples(split)?;
+    Ok(Arc::new(dataset))
+}
+
+/// The difference of the outputs in each precision.
+pub(crate) fn verify(
+    [before, after]: [&Model; 2],
+    dataset: &Arc<Dataset>,
+    split: Split,
+    threads: ThreadArgs,
+) -> Result<Vec<Verified>> {
+    let in_precision = |precision: Precision| -> Result<Verified> {
+        let options = EvalOptions { precision, ..EvalOptions::new(64) };
+        let difference =
+            threads.install(|| difference(before, after, dataset, split, &options))??;
+        Ok(Verified { precision: precision.to_string(), difference })
+    };
+    [Precision::F32, Precision::Bf16].into_iter().map(in_precision).collect()
+}
+
+/// What a changed network is, and how far its outputs are from those before, for machines.
+#[derive(Serialize)]
+pub(crate) struct Changed<'a> {
+    before: &'a str,
+    after: &'a str,
+    num_parameters_before: usize,
+    num_parameters_after: usize,
+    file: String,
+    verified: &'a [Verified],
+}
+
+impl<'a> Changed<'a> {
+    pub(crate) fn new(
+        [before, after]: [&'a Model; 2],
+        file: &std::path::Path,
+        verified: &'a [Verified],
+    ) -> Self {
+        Self {
+            before: before.architecture.name(),
+            after: after.architecture.name(),
+            num_parameters_before: before.weights.params.len(),
+            num_parameters_after: after.weights.params.len(),
+            file: file.display().to_string(),
+            verified,
+        }
+    }
+
+    /// Prints it, for machines or for people.
+    pub(crate) fn print(&self, split: Split, json: bool) -> Result<()> {
+        if json {
+            return Ok(output::json(self)?);
+        }
+        output::line(format_args!(
+            "{} → {}: {} → {} parameters, in {}",
+            self.before,
+            self.after,
+            table::grouped(self.num_parameters_before as u64),
+            table::grouped(self.num_parameters_after as u64),
+            self.file
+        ))?;
+        for Verified { precision, difference } in self.verified {
+            output::line(format_args!(
+                "{precision}: max |Δlogit| = {} over {} {split} samples, top-1 error {} → {}",
+                difference.max_abs,
+                table::grouped(difference.num_samples),
+                table::percent(difference.top1_error_before),
+                table::percent(difference.top1_error_after),
+            ))?;
+        }
+        Ok(())
+    }
+}

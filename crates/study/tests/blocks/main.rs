@@ -1,0 +1,6 @@
+//! Networks without some of their blocks.
+
+mod lesion;
+mod models;
+mod pass_through;
+mod prune;
