@@ -24,7 +24,7 @@ use crate::{model_file, progress};
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct LesionArgs {
     /// Model file or run folder; several with commas between them are compared
-    #[arg(value_name = "MODEL", value_delimiter = ',')]
+    #[arg(value_name = "MODEL", value_delimiter = ',', required = true)]
     model: Vec<PathBuf>,
     /// Archive, folder, file or synthetic set; `residua --help` lists them
     #[arg(value_name = "DATA")]

@@ -2,6 +2,7 @@
 
 mod bench;
 mod compare;
+mod convert;
 mod data;
 mod deepen;
 mod errors;
@@ -9,7 +10,9 @@ mod from;
 mod help;
 mod inspect;
 mod interrupt;
+mod lesion;
 mod models;
 mod pipes;
 mod program;
+mod prune;
 mod quickstart;

@@ -39,7 +39,7 @@ fn a_silenced_block_is_a_removed_one_where_the_shortcut_is_the_identity() {
         "resnet14-w4-projection",
         "resnet14-w4-no-norm",
         "preact-resnet14-w4",
-        "resnet20-bottleneck-w4",
+        "resnet20-w4-bottleneck",
     ] {
         let model = untrained(name, &dataset);
         let spans = model.architecture.blocks();
