@@ -19,7 +19,7 @@ use crate::{model_file, output, present, progress};
 /// error on the dev set is lowest; a stage keeps a block. Nothing is trained after it. Exits with 1, and
 /// writes no file, if nothing can be removed within the limit.
 #[derive(Debug, Args)]
-#[command(after_long_help = EXAMPLES)]
+#[command(after_long_help = EXAMPLES, override_usage = USAGE)]
 pub(crate) struct PruneArgs {
     /// Model file or run folder
     #[arg(value_name = "MODEL")]
@@ -65,6 +65,10 @@ struct LimitArgs {
     #[arg(long, value_name = "POINTS", value_parser = points)]
     max_error_increase: Option<f64>,
 }
+
+const USAGE: &str = "\
+residua prune [OPTIONS] --out <FILE> --blocks <NUMBER> <MODEL> <DATA>
+       residua prune [OPTIONS] --out <FILE> --max-error-increase <POINTS> <MODEL> <DATA>";
 
 const EXAMPLES: &str = "\
 Examples:

@@ -38,7 +38,7 @@ fn several_networks_are_compared() {
         "dense-plain8-w32: one block deleted",
         "dense-plain8-w32: one layer replaced by the identity",
         "dense-resnet8-w32: one block deleted",
-        "In the median the loss of a block changes the error by",
+        "In the median over the 3 blocks that each network can lose",
     ] {
         assert!(ran.stdout.contains(part), "{part}: {}", ran.stdout);
     }

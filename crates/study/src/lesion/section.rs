@@ -200,20 +200,31 @@ impl Lesion {
         findings
     }
 
-    /// Networks by what the loss of a block costs them.
+    /// Networks by what the loss of a block costs them, over the blocks that each of them can lose.
     fn comparison(&self) -> Option<String> {
-        let with_blocks = self.networks.iter().filter(|network| !network.blocks.is_empty());
-        let cost = |network: &LesionedNetwork| {
-            let rise = |part: &Deleted| part.score.top1_error - network.intact.top1_error;
-            median(&network.blocks.iter().map(rise).collect::<Vec<_>>())
+        let has = |network: &LesionedNetwork, name: &str| {
+            network.blocks.iter().any(|block| block.name == name)
         };
-        let mut costs: Vec<_> = with_blocks.map(|network| (cost(network), &network.name)).collect();
+        let first = self.networks.first()?;
+        let names = first.blocks.iter().map(|block| block.name.as_str());
+        let common: Vec<&str> =
+            names.filter(|name| self.networks.iter().all(|network| has(network, name))).collect();
+        if self.networks.len() == 1 || common.is_empty() {
+            return None;
+        }
+        let cost = |network: &LesionedNetwork| {
+            let blocks = network.blocks.iter().filter(|block| common.contains(&&*block.name));
+            let rises = blocks.map(|block| block.score.top1_error - network.intact.top1_error);
+            median(&rises.collect::<Vec<_>>())
+        };
+        let mut costs: Vec<_> = self.networks.iter().map(|n| (cost(n), &n.name)).collect();
         costs.sort_by(|(a, _), (b, _)| a.total_cmp(b));
-        let costs: Vec<_> =
-            costs.iter().map(|(cost, name)| format!("{} of {name}", points(*cost))).collect();
-        let text =
-            format!("In the median the loss of a block changes the error by {}.", costs.join(", "));
-        (costs.len() > 1).then_some(text)
+        let costs = costs.iter().map(|(cost, name)| format!("{} for {name}", points(*cost)));
+        Some(format!(
+            "In the median over the {} blocks that each network can lose, the error changes by {}.",
+            common.len(),
+            costs.collect::<Vec<_>>().join(", "),
+        ))
     }
 }
 

@@ -117,8 +117,8 @@ impl Prune {
         let mut findings = vec![match removed[..] {
             [] => "No block could be removed.".to_owned(),
             _ => format!(
-                "Without {} of {} blocks ({}) the error on the {} set is {} instead of {}, with {} \
-                 parameters and {} multiply-adds.",
+                "Without {} of {} blocks ({}) the error on the {} set is {} instead of {}; parameters \
+                 change by {}, multiply-adds by {}.",
                 removed.len(),
                 before.num_blocks,
                 removed.join(", "),

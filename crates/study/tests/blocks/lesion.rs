@@ -178,7 +178,12 @@ fn a_record_of_it_can_be_read_again_and_shown() {
     let places: Vec<f64> = blocks.lines[0].points.iter().map(|point| point.0).collect();
     assert_eq!(places, [1.0, 2.0, 4.0, 6.0], "the plain network's blocks under their names");
     assert_eq!(section.tables.len(), 2 + 1 + 1 + 2);
-    assert!(section.findings.iter().any(|finding| finding.starts_with("In the median the loss")));
+    assert!(
+        section
+            .findings
+            .iter()
+            .any(|finding| finding.starts_with("In the median over the 4 blocks"))
+    );
     let record = Record::new("residua study lesion", Study::Lesion(found));
     let folder = tempfile::tempdir().unwrap();
     record.save(folder.path()).unwrap();
