@@ -6,7 +6,8 @@ use crate::{Architecture, Family};
 /// Weights with which a layer of a plain network puts out its input: kernels that put out one channel each
 /// (as [`Init::Dirac`](crate::Init::Dirac)), no bias, and, where a batch norm follows, one that takes away
 /// what its running statistics do. Its input is not negative, so that the ReLU behind it changes nothing.
-/// Exact in evaluation but for rounding in the batch norm; running statistics stay.
+/// Exact in evaluation but for rounding in the batch norm, and in sums of Winograd's convolutions; running
+/// statistics stay.
 ///
 /// # Errors
 /// A layer there is not, or outside of blocks; one whose output has another shape than its input; networks

@@ -69,7 +69,10 @@ impl Lesion {
     fn block_chart(&self) -> Chart {
         Chart {
             name: "blocks".to_owned(),
-            caption: "The error without one block. Dashed: of the intact network.".to_owned(),
+            caption:
+                "The error without one block; blocks without a mark can't be deleted. Dashed: of \
+                      the intact network."
+                    .to_owned(),
             lines: self.deletions("Error without a block", "deleted block", |n| &n.blocks),
         }
     }
