@@ -5,8 +5,8 @@ use clap::{Parser, Subcommand};
 
 use crate::failure::Outcome;
 use crate::{
-    bench, compare, convert, data, deepen, eval, inspect, predict, prune, quickstart, report, study,
-    train,
+    bench, compare, convert, data, deepen, eval, inspect, predict, prune, quickstart, report,
+    study, train,
 };
 
 /// Plain and residual networks: train them, measure them, look into them, use them

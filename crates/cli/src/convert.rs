@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use clap::Args;
 use residua_data::Split;
-use residua_format::Model;
 use residua_resnet::{add_shortcuts, strip_shortcuts};
+use residua_study::changed_model;
 
 use crate::arguments::{OpenArgs, ThreadArgs, one_of};
 use crate::failure::Outcome;
@@ -69,8 +69,7 @@ pub(crate) fn run(args: &ConvertArgs) -> Result<Outcome> {
     let model = model_file::load(&args.model)?;
     let convert = if args.direction.add_shortcuts { add_shortcuts } else { strip_shortcuts };
     let changed = convert(&model.architecture, &model.weights)?;
-    let (architecture, weights) = (changed.architecture, changed.weights);
-    let converted = Model { architecture, weights, ..model.clone() };
+    let converted = changed_model(&model, &changed);
     let open = |data| verify::open(data, &args.open, args.split);
     let dataset = args.verify.as_deref().map(open).transpose()?;
     converted.save(&args.out)?;

@@ -7,8 +7,9 @@ use clap::{Args, ValueEnum};
 use residua_data::Split;
 use residua_format::Model;
 use residua_resnet::{
-    BlockIndex, ChangedNetwork, Insertion, NewBlocks, Place, Shortcut, SurgeryError, insert_blocks,
+    ChangedNetwork, Insertion, NewBlocks, Place, Shortcut, SurgeryError, insert_blocks,
 };
+use residua_study::changed_model;
 use residua_train::Start;
 
 use crate::arguments::{OpenArgs, ThreadArgs, one_of};
@@ -91,7 +92,7 @@ pub(crate) fn run(args: &DeepenArgs) -> Result<Outcome> {
     }
     let model = model_file::load(&args.model)?;
     let changed = deepen(args, &model)?;
-    let deeper = deeper_model(&model, &changed);
+    let deeper = changed_model(&model, &changed);
     let open = |data| verify::open(data, &args.open, args.split);
     let dataset = args.verify.as_deref().map(open).transpose()?;
     deeper.save(&args.out)?;
@@ -132,24 +133,6 @@ fn deepen(args: &DeepenArgs, model: &Model) -> Result<ChangedNetwork> {
         }
         _ => error.into(),
     })
-}
-
-/// The model file tells which blocks are new, those of an earlier time too.
-fn deeper_model(model: &Model, changed: &ChangedNetwork) -> Model {
-    let earlier = model
-        .provenance
-        .inserted_blocks
-        .iter()
-        .filter_map(|name| changed.block_now(&model.architecture, name.parse().ok()?));
-    let mut inserted: Vec<BlockIndex> = earlier.chain(changed.new_blocks()).collect();
-    inserted.sort_unstable();
-    let mut deeper = Model {
-        architecture: changed.architecture.clone(),
-        weights: changed.weights.clone(),
-        ..model.clone()
-    };
-    deeper.provenance.inserted_blocks = inserted.iter().map(ToString::to_string).collect();
-    deeper
 }
 
 /// Keeps what momentum has gathered beside the model, where the run that made it is there.

@@ -11,8 +11,8 @@ use image::ColorType;
 use residua_data::{Augment, Dataset, OpenOptions, Split, open};
 use residua_format::Model;
 use residua_graph::Shape;
-use residua_resnet::{Architecture, ChangedNetwork, Insertion, insert_blocks};
-use residua_study::{Chart, Section, Table, difference};
+use residua_resnet::{Architecture, Insertion, insert_blocks};
+use residua_study::{Chart, Section, Table, changed_model, difference};
 use residua_train::plot::{ErrorCurve, error_chart};
 use residua_train::{
     EvalOptions, Length, Outcome as RunOutcome, Predictor, Recipe, RunOptions, Schedule,
@@ -200,10 +200,7 @@ fn deepen(twin: &Twin, dataset: &Arc<Dataset>, args: &QuickstartArgs) -> Result<
     let model = Model::load(twin.folder.join(MODEL_FILE))?;
     let insertion = Insertion::new(model.architecture.stages().len(), 2);
     let changed = insert_blocks(&model.architecture, &model.weights, &insertion)?;
-    let blocks = changed.new_blocks().iter().map(ToString::to_string).collect();
-    let ChangedNetwork { architecture, weights, .. } = changed;
-    let mut deeper = Model { architecture, weights, ..model.clone() };
-    deeper.provenance.inserted_blocks = blocks;
+    let deeper = changed_model(&model, &changed);
     let path = args.out.join(DEEPER_FILE);
     deeper.save(&path)?;
     let options = EvalOptions::new(64);

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::compare::Errors;
 use crate::section::percent;
-use crate::{RunState, Section, StudyError, StudyRun, Table};
+use crate::{RunState, Section, StudyError, StudyRun, Table, changed_model};
 
 /// The training of a network that blocks were put into, and as many steps of the network without them.
 #[derive(Debug, Clone)]
@@ -76,11 +76,7 @@ impl Continuation {
         let blocks = inserted_blocks(model)?;
         let original = remove_blocks(&model.architecture, &model.weights, &blocks)?;
         let original_velocity = original.carry(&velocity);
-        let original_model = Model {
-            architecture: original.architecture,
-            weights: original.weights,
-            ..model.clone()
-        };
+        let original_model = changed_model(model, &original);
         let run =
             |model: &Model, velocity, name| start_from(model, velocity, recipe, folder.join(name));
         Ok(Self {

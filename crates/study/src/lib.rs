@@ -5,6 +5,7 @@
 //! [`lesion`] deletes blocks of networks and [`prune`] looks for those that a network can do without.
 //! [`difference`] tells whether two models put out the same, bit for bit.
 
+mod changed;
 pub mod compare;
 mod continued;
 mod difference;
@@ -20,6 +21,7 @@ mod section;
 mod subject;
 mod training;
 
+pub use changed::changed_model;
 pub use compare::Compare;
 pub use continued::{Continuation, Continued, Kept, Trained, start_from};
 pub use difference::{Difference, difference};

@@ -9,7 +9,7 @@ use residua_resnet::{Architecture, BlockIndex, remove_blocks, summary};
 use residua_train::EvalOptions;
 use serde::{Deserialize, Serialize};
 
-use crate::{Latency, Score, StudyError, latencies};
+use crate::{Latency, Score, StudyError, changed_model, latencies};
 
 /// Blocks removed from a network, the one that matters least first.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -246,8 +246,7 @@ impl Pruner {
 
     fn without(&self, block: BlockIndex) -> Result<Model, StudyError> {
         let rest = remove_blocks(&self.model.architecture, &self.model.weights, &[block])?;
-        let (architecture, weights) = (rest.architecture, rest.weights);
-        Ok(Model { architecture, weights, ..self.model.clone() })
+        Ok(changed_model(&self.model, &rest))
     }
 
     fn remove(&mut self, block: BlockIndex) -> Result<(), StudyError> {

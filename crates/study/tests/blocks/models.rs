@@ -30,6 +30,7 @@ pub(crate) fn untrained(name: &str, dataset: &Dataset) -> Model {
             steps: 0,
             precision: "f32".to_owned(),
             residua_version: "0".to_owned(),
+            inserted_blocks: Vec::new(),
         },
     }
 }
