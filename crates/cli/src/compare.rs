@@ -1,15 +1,15 @@
 //! `residua compare`: the same training for networks of several depths and families.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::{ArgAction, Args, ValueEnum};
 use residua_data::{Dataset, Kind};
 use residua_graph::Shape;
 use residua_resnet::{Family, Shortcut};
-use residua_study::Study;
 use residua_study::compare::{Comparison, Variants};
+use residua_study::{Growth, Study};
 use residua_train::Recipe;
 
 use crate::arguments::{ThreadArgs, on_or_off, one_of};
@@ -17,7 +17,7 @@ use crate::failure::Outcome;
 use crate::present::{PresentArgs, present};
 use crate::train::recipe::TrainingArgs;
 use crate::train::short_name;
-use crate::{progress, study_runs};
+use crate::{interrupt, progress, study_runs};
 
 /// Train plain networks and their residual twins at growing depth, and compare their errors
 ///
@@ -60,6 +60,10 @@ pub(crate) struct CompareArgs {
     #[arg(long, value_name = "ON|OFF", value_delimiter = ',', default_value = "on",
           action = ArgAction::Append, value_parser = on_or_off(), help_heading = "Networks")]
     norm: Vec<bool>,
+    /// Train the shallowest, deepen it, train on and so on, against the deepest from scratch with the same
+    /// computation
+    #[arg(long, help_heading = "Networks")]
+    grow: bool,
     /// Seeds of each network, from 0 on
     #[arg(long, value_name = "NUMBER", default_value = "1",
           value_parser = clap::value_parser!(u64).range(1..), help_heading = "Optimisation")]
@@ -81,6 +85,7 @@ Examples:
   residua compare cifar-10-binary.tar.gz --depths 20,32,44,56 --schedule paper --steps 64000 \\
       --weight-decay 1e-4 --out runs/table-6
   residua compare synthetic:spirals --depths 4,10,30,100 --width 32 --norm on,off --epochs 20
+  residua compare cifar-10-binary.tar.gz --grow --depths 8,14,20 --steps 4000
   residua compare synthetic:shapes --depths 20 --families residual --weight-decay 0,1e-4,1e-3
   residua compare cifar-10-binary.tar.gz --depths 20 --families residual --seeds 3 --epochs 10 \\
       --shortcuts zero-pad,projection,projection-all";
@@ -117,16 +122,63 @@ pub(crate) fn run(args: &CompareArgs) -> Result<Outcome> {
         Some(folder) => folder.clone(),
         None => Path::new("runs").join(format!("compare-{}", short_name(dataset.name()))),
     };
+    if args.grow {
+        return grow(args, recipe, &dataset, folder);
+    }
     let comparison = Comparison {
         networks: args.variants_with_decay(&dataset, &recipe).networks()?,
         recipe,
         seeds: (0..args.seeds).collect(),
         folder: folder.clone(),
     };
-    let ended = study_runs::carry_out(&comparison.runs(), &dataset, args.threads)?;
+    let stop = interrupt::stop_flag()?;
+    let ended = study_runs::carry_out(&comparison.runs(), &dataset, args.threads, &stop)?;
     let study = Study::Compare(comparison.result(&dataset)?);
     present(study, &PresentArgs { out: Some(folder), ..args.present.clone() })?;
     Ok(if ended { Outcome::Done } else { Outcome::Interrupted })
+}
+
+/// The residual networks of the depths, one grown out of the other.
+fn grow(
+    args: &CompareArgs,
+    recipe: Recipe,
+    dataset: &Arc<Dataset>,
+    folder: PathBuf,
+) -> Result<Outcome> {
+    let mut variants = args.variants(dataset);
+    variants.families.retain(|&family| family != Family::Plain);
+    variants.families.truncate(1);
+    variants.depths.sort_unstable();
+    variants.depths.dedup();
+    let networks = variants.networks()?;
+    let is_one_series = variants.depths.len() > 1 && networks.len() == variants.depths.len();
+    ensure!(
+        is_one_series && args.seeds == 1 && args.weight_decay.len() <= 1,
+        "--grow takes two or more depths of one family with shortcuts, one shortcut, one weight decay and \
+         one seed"
+    );
+    let weight_decay = args.weight_decay.first().copied().unwrap_or(recipe.weight_decay);
+    let growth = Growth {
+        recipe: Recipe { weight_decay, ..recipe },
+        architectures: networks.into_iter().map(|network| network.architecture).collect(),
+        folder: folder.clone(),
+    };
+    let stop = interrupt::stop_flag()?;
+    for i in 0..growth.architectures.len() {
+        let run = growth.run(i, dataset)?.context("the run before diverged: try a lower --lr")?;
+        if !study_runs::carry_out(&[run], dataset, args.threads, &stop)? {
+            return Ok(Outcome::Interrupted);
+        }
+    }
+    if !study_runs::carry_out(&[growth.scratch()?], dataset, args.threads, &stop)? {
+        return Ok(Outcome::Interrupted);
+    }
+    let grown = growth.result(dataset)?.context("a run diverged: try a lower --lr")?;
+    present(
+        Study::Grown(Box::new(grown)),
+        &PresentArgs { out: Some(folder), ..args.present.clone() },
+    )?;
+    Ok(Outcome::Done)
 }
 
 impl CompareArgs {

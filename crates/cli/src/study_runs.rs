@@ -1,6 +1,7 @@
 //! The runs of a study, one after another.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use anyhow::Result;
@@ -10,16 +11,16 @@ use residua_train::RunOptions;
 
 use crate::arguments::ThreadArgs;
 use crate::train::Live;
-use crate::{interrupt, output, table};
+use crate::{output, table};
 
 /// Trains what is missing; false if it was stopped.
 pub(crate) fn carry_out(
     runs: &[StudyRun],
     dataset: &Arc<Dataset>,
     threads: ThreadArgs,
+    stop: &AtomicBool,
 ) -> Result<bool> {
     let mut clock = Clock::new(runs, dataset)?;
-    let stop = interrupt::stop_flag()?;
     let threads = threads.number();
     let options = RunOptions { threads, workers: threads, isa: None };
     for (i, run) in runs.iter().enumerate() {
@@ -31,7 +32,7 @@ pub(crate) fn carry_out(
         output::note(format_args!("\nrun {number} of {}: {name}{}", runs.len(), clock.left()));
         let mut live = Live::new(dataset);
         let started = Instant::now();
-        let ended = run.carry_out(dataset, options, &mut live, &stop);
+        let ended = run.carry_out(dataset, options, &mut live, stop);
         live.finish();
         if !ended? {
             output::note("stopped; the same command goes on from here");

@@ -10,6 +10,7 @@ pub mod compare;
 mod continued;
 mod difference;
 mod error;
+mod growth;
 mod latency;
 mod lesion;
 mod prune;
@@ -26,6 +27,7 @@ pub use compare::Compare;
 pub use continued::{Continuation, Continued, Kept, Trained, start_from};
 pub use difference::{Difference, difference};
 pub use error::StudyError;
+pub use growth::{Grown, GrownStage, Growth};
 pub use latency::{Latency, latencies};
 pub use lesion::{
     Deleted, Left, LeftOut, Lesion, LesionOptions, LesionedNetwork, RandomDeletion, Swapped, lesion,

@@ -4,7 +4,7 @@ use std::path::Path;
 use residua_format::write_whole;
 use serde::{Deserialize, Serialize};
 
-use crate::{Compare, Continued, Lesion, Prune, Section, StudyError};
+use crate::{Compare, Continued, Grown, Lesion, Prune, Section, StudyError};
 
 /// What a record is called in the folder of a study.
 pub const RECORD_FILE: &str = "study.json";
@@ -30,6 +30,8 @@ pub enum Study {
     Compare(Compare),
     /// A deepened network, trained on.
     Continued(Box<Continued>),
+    /// A network that was deepened while it was trained.
+    Grown(Box<Grown>),
     /// Deleted and swapped blocks.
     Lesion(Lesion),
     /// Blocks removed for good.
@@ -42,6 +44,7 @@ impl Study {
         match self {
             Self::Compare(compare) => compare.section(),
             Self::Continued(continued) => continued.section(),
+            Self::Grown(grown) => grown.section(),
             Self::Lesion(lesion) => lesion.section(),
             Self::Prune(prune) => prune.section(),
         }

@@ -14,7 +14,7 @@ use super::{TrainArgs, default_folder, report};
 use crate::failure::Outcome;
 use crate::model_file::{self, MODEL_FILE};
 use crate::present::{PresentArgs, present};
-use crate::{output, progress, study_runs};
+use crate::{interrupt, output, progress, study_runs};
 
 /// The learning rate becomes so much smaller (Chen et al. 2016, "Net2Net", arXiv 1511.05641, section 3.1).
 const LR_DIVISOR: f64 = 10.0;
@@ -91,7 +91,8 @@ fn go_on(
     folder: &Path,
 ) -> Result<Outcome> {
     let run = start_from(model, velocity, recipe, folder.to_owned())?;
-    if !study_runs::carry_out(std::slice::from_ref(&run), dataset, args.threads)? {
+    let stop = interrupt::stop_flag()?;
+    if !study_runs::carry_out(std::slice::from_ref(&run), dataset, args.threads, &stop)? {
         return Ok(Outcome::Interrupted);
     }
     let residua_study::RunState::Finished(summary) = run.state()? else { return Ok(Outcome::No) };
@@ -110,7 +111,8 @@ fn go_on_deeper(
 ) -> Result<Outcome> {
     let continuation = Continuation::new(model, velocity, recipe, folder)?;
     let runs = [continuation.original.clone(), continuation.deeper.clone()];
-    if !study_runs::carry_out(&runs, dataset, args.threads)? {
+    let stop = interrupt::stop_flag()?;
+    if !study_runs::carry_out(&runs, dataset, args.threads, &stop)? {
         return Ok(Outcome::Interrupted);
     }
     let options =

@@ -40,3 +40,28 @@ fn what_is_no_study_makes_no_page() {
     let ran = run(folder.path(), "compare synthetic:spirals --depths 5").expect(2);
     assert!(ran.stderr.contains("error:"), "{}", ran.stderr);
 }
+
+#[test]
+fn a_network_grows_while_it_is_trained() {
+    let folder = tempfile::tempdir().unwrap();
+    let grow = COMPARE.replace("4,6", "6,4,10") + " --grow --out grown";
+    let json = run(folder.path(), &format!("{grow} --json")).expect(0).json();
+    assert_eq!(json["study"], "grown");
+    let stages = json["stages"].as_array().unwrap();
+    let names: Vec<_> = stages.iter().map(|stage| stage["architecture"].clone()).collect();
+    assert_eq!(names, ["dense-resnet4-w8", "dense-resnet6-w8", "dense-resnet10-w8"]);
+    // A third of the computation each, and all of it from scratch.
+    let macs = |stage: &serde_json::Value| stage["tera_macs"].as_f64().unwrap();
+    let whole = macs(&json["scratch"]);
+    assert_eq!(json["scratch"]["steps"], 12);
+    for stage in stages {
+        let one_step = macs(stage) / stage["steps"].as_f64().unwrap();
+        assert!((macs(stage) - whole / 3.0).abs() <= one_step / 2.0 + 1e-12, "{stage}");
+    }
+    let again = run(folder.path(), &grow).expect(0);
+    assert_eq!(again.stderr.matches("is there already").count(), 4, "{}", again.stderr);
+    assert!(again.stdout.contains("from scratch"), "{}", again.stdout);
+    run(folder.path(), "report grown").expect(0);
+    let ran = run(folder.path(), &grow.replace("6,4,10", "4")).expect(2);
+    assert!(ran.stderr.contains("two or more depths"), "{}", ran.stderr);
+}
