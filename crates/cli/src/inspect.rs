@@ -1,5 +1,6 @@
 //! `residua inspect`: the layers of a network, and what a trained one carries with it.
 
+mod identity;
 mod plan;
 
 use std::fs;
@@ -13,7 +14,7 @@ use residua_graph::Shape;
 use residua_resnet::{Architecture, Block, Family, Summary, summary};
 use serde::Serialize;
 
-use crate::arguments::{self, ArchitectureArgs};
+use crate::arguments::{self, ArchitectureArgs, ThreadArgs};
 use crate::bench::Task;
 use crate::failure::Outcome;
 use crate::{model_file, output, table};
@@ -43,9 +44,18 @@ pub(crate) struct InspectArgs {
     #[arg(long, value_name = "MODE", num_args = 0..=1, require_equals = true,
           default_missing_value = "train")]
     plan: Option<Task>,
+    /// Show how near each block is to passing its input on instead: how large its branch's output is
+    /// beside its input, on DATA; norms of weights alone without DATA
+    #[arg(long, value_name = "DATA", num_args = 0..=1,
+          conflicts_with_all = ["plan", "list"])]
+    identity: Option<Option<String>>,
     /// Print JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    threads: ThreadArgs,
+    #[command(flatten)]
+    identity_args: identity::IdentityArgs,
     #[command(flatten)]
     plan_args: plan::PlanArgs,
     #[command(flatten)]
@@ -61,6 +71,7 @@ Examples:
   residua inspect model.safetensors --json
   residua inspect resnet20 --plan
   residua inspect resnet50 --plan=infer --batch-size 32 --precision bf16
+  residua inspect runs/first --identity cifar-10-binary.tar.gz
   residua inspect --list";
 
 pub(crate) fn run(args: &InspectArgs) -> Result<Outcome> {
@@ -69,7 +80,10 @@ pub(crate) fn run(args: &InspectArgs) -> Result<Outcome> {
         return Ok(Outcome::Done);
     };
     let path = Path::new(network);
-    if network.ends_with(".toml") {
+    if let Some(data) = &args.identity {
+        refuse_options(args, "--identity")?;
+        args.identity_args.show(path, data.as_deref(), args.threads, args.json)?;
+    } else if network.ends_with(".toml") {
         refuse_options(args, "a .toml file")?;
         args.show(&read_toml(path)?, None)?;
     } else if path.exists() || looks_like_path(network) {
@@ -87,13 +101,13 @@ pub(crate) fn run(args: &InspectArgs) -> Result<Outcome> {
 impl InspectArgs {
     fn show(&self, architecture: &Architecture, model: Option<&Model>) -> Result<()> {
         match self.plan {
-            Some(task) => plan::show(architecture, task, &self.plan_args, self.json),
+            Some(task) => plan::show(architecture, task, &self.plan_args, self.threads, self.json),
             None => show(architecture, model, self.json),
         }
     }
 }
 
-fn looks_like_path(network: &str) -> bool {
+pub(crate) fn looks_like_path(network: &str) -> bool {
     network.contains(std::path::is_separator) || network.ends_with(".safetensors")
 }
 

@@ -1,5 +1,7 @@
-//! `residua study`: why residual networks work.
+//! `residua study`: why residual networks work, measured.
 
+mod gradients;
+mod identity_task;
 mod lesion;
 
 use anyhow::Result;
@@ -7,16 +9,20 @@ use clap::Subcommand;
 
 use crate::failure::Outcome;
 
-/// Study trained networks: what becomes of them without some of their blocks
+/// Measure why residual networks work: lost blocks, gradients, learning the identity
 #[derive(Debug, Subcommand)]
 pub(crate) enum StudyCommand {
     Lesion(lesion::LesionArgs),
+    Gradients(gradients::GradientsArgs),
+    IdentityTask(identity_task::IdentityTaskArgs),
 }
 
 impl StudyCommand {
     pub(crate) fn run(&self) -> Result<Outcome> {
         match self {
             Self::Lesion(args) => lesion::run(args),
+            Self::Gradients(args) => gradients::run(args),
+            Self::IdentityTask(args) => identity_task::run(args),
         }
     }
 }

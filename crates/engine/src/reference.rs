@@ -113,13 +113,22 @@ impl<T> Trace<T> {
     }
 }
 
-/// Gradients of everything that was fed in.
+/// Gradients of everything that was fed in, and of every value on the way.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gradients<T> {
     /// Of the trainable parameters, as [`Tensors::params`] lays them out.
     pub params: Vec<T>,
     /// Of the input, all samples, NHWC.
     pub input: Vec<T>,
+    /// By value: all samples, NHWC.
+    values: Vec<Vec<T>>,
+}
+
+impl<T> Gradients<T> {
+    /// Of any value, all samples, NHWC: the sum over all that reads it.
+    pub fn value(&self, id: ValueId) -> &[T] {
+        &self.values[id.index()]
+    }
 }
 
 /// Runs the graph with the running statistics. `input` is NHWC, any number of samples.
@@ -215,7 +224,7 @@ fn forward<T: Real>(
     Trace { output: graph.output(), values, kept }
 }
 
-/// Gradients of `Σ grad_output · output` with respect to all parameters and the input.
+/// Gradients of `Σ grad_output · output` with respect to all parameters, the input and every value.
 ///
 /// `trace` is that of [`forward_train`] with the same `tensors` (the running statistics do not
 /// matter here).
@@ -303,8 +312,9 @@ pub fn backward<T: Real>(
             op => panic!("{}: the interpreter has no rule for {op:?}", node.name),
         }
         accumulate(&mut grads[node.inputs[0].index()], &grad_input);
+        grads[node.output.index()] = grad_output;
     }
-    Gradients { params, input: std::mem::take(&mut grads[graph.input().index()]) }
+    Gradients { params, input: grads[graph.input().index()].clone(), values: grads }
 }
 
 fn num_samples(graph: &Graph, input_len: usize) -> usize {

@@ -2,8 +2,11 @@
 //!
 //! A study is a library function whose result says itself what was found: as data, and as a
 //! [`Section`] that a terminal or a [`report`] shows. [`Record`] keeps it in a folder.
-//! [`lesion`] deletes blocks of networks and [`prune`] looks for those that a network can do without.
-//! [`difference`] tells whether two models put out the same, bit for bit.
+//! [`compare`] trains plain networks and residual ones at growing depth; [`lesion`] deletes blocks of
+//! networks and [`prune`] looks for those that a network can do without. [`difference`] tells whether two
+//! models put out the same, bit for bit; [`identity`] how near each block is to passing its input on;
+//! [`gradients`] how gradients change over depth and between neighbouring inputs; [`identity_task`] how
+//! well stacks of layers learn to put out their input.
 
 mod changed;
 pub mod compare;
@@ -14,6 +17,9 @@ mod growth;
 mod latency;
 mod lesion;
 mod prune;
+mod gradients;
+mod identity;
+mod identity_task;
 mod record;
 mod report;
 mod run;
@@ -33,6 +39,16 @@ pub use lesion::{
     Deleted, Left, LeftOut, Lesion, LesionOptions, LesionedNetwork, RandomDeletion, Swapped, lesion,
 };
 pub use prune::{Limit, Prune, PruneOptions, Round, Size, Tried, prune};
+pub use gradients::{
+    GradientOptions, GradientRun, GradientStudy, GradientSubject, NetworkGradients, gradients,
+};
+pub use identity::{
+    BlockIdentity, Identity, IdentityOptions, MeasuredOn, Response, TensorNorm, identity,
+    identity_of_weights,
+};
+pub use identity_task::{
+    GridPoint, IdentityTask, IdentityTaskOptions, LayerKind, TaskPoint, TaskResult, identity_task,
+};
 pub use record::{RECORD_FILE, Record, Study};
 pub use report::report;
 pub use run::{Diverged, RunState, StudyRun};

@@ -4,7 +4,9 @@ use std::path::Path;
 use residua_format::write_whole;
 use serde::{Deserialize, Serialize};
 
-use crate::{Compare, Continued, Grown, Lesion, Prune, Section, StudyError};
+use crate::{
+    Compare, Continued, GradientStudy, Grown, Identity, IdentityTask, Lesion, Prune, Section, StudyError,
+};
 
 /// What a record is called in the folder of a study.
 pub const RECORD_FILE: &str = "study.json";
@@ -36,6 +38,12 @@ pub enum Study {
     Lesion(Lesion),
     /// Blocks removed for good.
     Prune(Prune),
+    /// How near blocks are to passing their input on.
+    Identity(Identity),
+    /// Gradients over depth and between neighbouring inputs.
+    Gradients(GradientStudy),
+    /// How well stacks of layers learn to put out their input.
+    IdentityTask(IdentityTask),
 }
 
 impl Study {
@@ -47,6 +55,9 @@ impl Study {
             Self::Grown(grown) => grown.section(),
             Self::Lesion(lesion) => lesion.section(),
             Self::Prune(prune) => prune.section(),
+            Self::Identity(identity) => identity.section(),
+            Self::Gradients(gradients) => gradients.section(),
+            Self::IdentityTask(task) => task.section(),
         }
     }
 }

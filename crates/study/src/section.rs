@@ -79,6 +79,27 @@ pub(crate) fn percent_spread(values: &[f64]) -> String {
     }
 }
 
+/// Mean and standard deviation over seeds, `0.123 ± 0.004`; of one value, that value.
+pub(crate) fn spread(values: &[f64]) -> String {
+    match values {
+        [] => "-".to_owned(),
+        [value] => figures(*value),
+        _ => match (mean(values), standard_deviation(values)) {
+            (mean, std) if mean.abs() < 0.01 => format!("{} ± {}", figures(mean), figures(std)),
+            (mean, std) => format!("{mean:.3} ± {std:.3}"),
+        },
+    }
+}
+
+/// `0.123`, or `1.23e-5` of what is much smaller or larger.
+pub(crate) fn figures(value: f64) -> String {
+    match value.abs() {
+        0.0 => "0".to_owned(),
+        size if (0.01..10_000.0).contains(&size) => format!("{value:.3}"),
+        _ => format!("{value:.2e}"),
+    }
+}
+
 pub(crate) fn mean(values: &[f64]) -> f64 {
     values.iter().sum::<f64>() / values.len() as f64
 }

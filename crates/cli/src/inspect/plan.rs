@@ -27,8 +27,6 @@ pub(super) struct PlanArgs {
     #[arg(long, value_name = "FORMAT", default_value = "auto", requires = "plan",
           value_parser = PrecisionArg::parser())]
     precision: PrecisionArg,
-    #[command(flatten)]
-    threads: ThreadArgs,
 }
 
 /// A plan for machines.
@@ -63,12 +61,13 @@ pub(super) fn show(
     architecture: &Architecture,
     task: Task,
     args: &PlanArgs,
+    threads: ThreadArgs,
     json: bool,
 ) -> Result<()> {
     let batch = args.batch_size as usize;
     let precision = args.precision.resolve()?;
     let options = PlanOptions { mode: task.mode(), precision, ..PlanOptions::train(batch)? };
-    let pool = ThreadPool::new(args.threads.number())?;
+    let pool = ThreadPool::new(threads.number())?;
     let graph = architecture.to_graph()?;
     let mut step = Step::new(architecture, &graph, &options)?;
     pool.install(|| step.times(1));

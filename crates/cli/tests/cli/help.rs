@@ -19,6 +19,8 @@ fn help_is_as_reviewed() {
         "convert",
         "study",
         "study lesion",
+        "study gradients",
+        "study identity-task",
         "data",
         "data info",
         "data check",

@@ -16,3 +16,4 @@ mod pipes;
 mod program;
 mod prune;
 mod quickstart;
+mod study;

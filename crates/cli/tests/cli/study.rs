@@ -1,0 +1,108 @@
+//! `residua study`, and `residua inspect --identity`.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::models::{SPIRALS, spirals};
+use crate::program::run;
+
+/// The record that a command kept.
+fn record(folder: &Path) -> Value {
+    serde_json::from_slice(&fs::read(folder.join("study.json")).unwrap()).unwrap()
+}
+
+#[test]
+fn identity_measures_of_a_trained_network_are_shown_and_kept() {
+    let (model, folder) = (spirals().display(), tempfile::tempdir().unwrap());
+    let inspect = format!("inspect {model} --identity {SPIRALS} --samples 40 --split test");
+    let ran = run(folder.path(), &format!("{inspect} --out kept")).expect(0);
+    for text in ["‖F(x)‖/‖x‖", "layer1.2", "Nearest to the identity", "fc2.weight"] {
+        assert!(ran.stdout.contains(text), "{text}: {}", ran.stdout);
+    }
+    let kept = record(&folder.path().join("kept"));
+    assert_eq!((&kept["study"], &kept["model"]), (&"identity".into(), &"dense-resnet8-w32".into()));
+    assert_eq!(
+        (&kept["data"]["num_samples"], &kept["data"]["split"]),
+        (&40.into(), &"test".into())
+    );
+    let blocks = kept["blocks"].as_array().unwrap();
+    assert_eq!(blocks.len(), 3);
+    assert!(blocks.iter().all(|block| block["ratio"].as_f64().unwrap() > 0.0));
+    assert!(folder.path().join("kept/identity-ratio.svg").exists());
+    assert!(folder.path().join("kept/response-std.svg").exists());
+    let json = run(folder.path(), &format!("{inspect} --json --threads 1")).expect(0).json();
+    assert_eq!((&json["blocks"], &json["responses"]), (&kept["blocks"], &kept["responses"]));
+}
+
+#[test]
+fn a_block_that_was_put_in_is_the_identity() {
+    let (model, folder) = (spirals().display(), tempfile::tempdir().unwrap());
+    run(folder.path(), &format!("deepen {model} --stage 1 --out deeper")).expect(0);
+    let inspect = format!("inspect deeper --identity {SPIRALS} --json");
+    let json = run(folder.path(), &inspect).expect(0).json();
+    let new = &json["blocks"][3];
+    assert_eq!((&new["ratio"], &new["share_changed"]), (&0.0.into(), &0.0.into()));
+}
+
+#[test]
+fn norms_are_shown_without_data() {
+    let (model, folder) = (spirals().display(), tempfile::tempdir().unwrap());
+    let ran = run(folder.path(), &format!("inspect {model} --identity")).expect(0);
+    assert!(ran.stdout.contains("Euclidean norms") && !ran.stdout.contains("‖F(x)‖"));
+    for (args, expected) in [
+        ("inspect resnet20 --identity", "resnet20: no such file"),
+        (
+            "inspect a.toml --identity",
+            "a.toml: has no weights, expected a model file or run folder",
+        ),
+        ("inspect m --identity --classes 3", "--classes"),
+        ("inspect m --identity --plan", "cannot be used with"),
+        ("inspect m --samples 3", "--identity"),
+    ] {
+        let ran = run(folder.path(), args).expect(2);
+        assert!(ran.stderr.contains(expected), "{args}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn gradients_of_named_and_trained_networks_are_compared() {
+    let (model, folder) = (spirals().display(), tempfile::tempdir().unwrap());
+    let study = format!(
+        "study gradients {SPIRALS} --model dense-resnet6-w8,dense-plain6-w8-no-norm,{model} \
+         --batch-size 16 --points 20 --seeds 2"
+    );
+    let ran = run(folder.path(), &format!("{study} --out kept")).expect(0);
+    for text in ["dense-plain6-w8-no-norm", "layer1.1", "at lag 1:", "lag 16"] {
+        assert!(ran.stdout.contains(text), "{text}: {}", ran.stdout);
+    }
+    let kept = record(&folder.path().join("kept"));
+    assert_eq!(kept["study"], "gradients");
+    assert!(folder.path().join("kept/gradient-autocorrelation.svg").exists());
+    let json = run(folder.path(), &format!("{study} --json --threads 1")).expect(0).json();
+    assert_eq!(json["networks"], kept["networks"]);
+    let trained: Vec<_> =
+        json["networks"].as_array().unwrap().iter().map(|it| &it["trained"]).collect();
+    assert_eq!(trained, [false, false, true]);
+    let runs = json["networks"][0]["runs"].as_array().unwrap();
+    assert_eq!((runs.len(), runs[0]["norms"].as_array().unwrap().len()), (2, 2));
+    let ran = run(folder.path(), &format!("study gradients {SPIRALS} --model resnett20")).expect(2);
+    assert!(ran.stderr.contains("resnett20"), "{}", ran.stderr);
+}
+
+#[test]
+fn stacks_learn_the_identity() {
+    let folder = tempfile::tempdir().unwrap();
+    let study = "study identity-task --depth 2,4 --steps 60 --width 4 --seeds 2 --lr 0.03,0.1";
+    let ran = run(folder.path(), &format!("{study} --out kept")).expect(0);
+    assert!(ran.stdout.contains("of the best constant"), "{}", ran.stdout);
+    let kept = record(&folder.path().join("kept"));
+    assert_eq!((&kept["study"], &kept["steps"]), (&"identity-task".into(), &60.into()));
+    assert_eq!(kept["results"].as_array().unwrap().len(), 2 * 2 * 2);
+    assert!(folder.path().join("kept/identity-task-conv-depth.svg").exists());
+    let json = run(folder.path(), &format!("{study} --json --threads 1")).expect(0).json();
+    assert_eq!(json["results"], kept["results"]);
+    let ran = run(folder.path(), "study identity-task --depth 3").expect(2);
+    assert!(ran.stderr.contains("depth: 3, expected an even number"), "{}", ran.stderr);
+}

@@ -1,0 +1,483 @@
+use std::sync::Arc;
+
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::SeedableRng;
+use rand_distr::{Distribution, StandardNormal};
+use rayon::prelude::*;
+use residua_data::{Augment, Batch, Dataset, LoaderOptions, TrainLoader, default_workers};
+use residua_engine::cross_entropy;
+use residua_engine::reference::{self, Tensors};
+use residua_format::Model;
+use residua_graph::{Graph, Weights};
+use residua_resnet::{Architecture, BlockSpan, InitOptions, init_weights};
+use residua_train::TrainError;
+use residua_train::plot::{Line, LineChart, LineStyle};
+use serde::{Deserialize, Serialize};
+
+use crate::identity::{cosine, norm};
+use crate::section::{figures, mean, spread, standard_deviation};
+use crate::{Chart, Section, StudyError, Table};
+
+/// Distances along the line at which gradients are compared, from 1.
+const NUM_LAGS: usize = 16;
+/// Gradients are said to vanish where their norm is below this share of that at the last block, and to
+/// explode above its inverse.
+const VANISHING: f64 = 1e-3;
+
+/// A network whose gradients are measured.
+#[derive(Debug, Clone)]
+pub enum GradientSubject {
+    /// As it is before training.
+    Initial(Architecture),
+    /// As it is after.
+    Trained {
+        /// What it is called.
+        name: String,
+        /// The network.
+        model: Box<Model>,
+    },
+}
+
+/// How [`gradients`] measures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GradientOptions {
+    /// Training samples of which the loss is taken.
+    pub batch_size: usize,
+    /// Inputs on the line between two samples.
+    pub num_points: usize,
+    /// Repetitions: with other initial weights, samples and projections.
+    pub num_seeds: u64,
+}
+
+impl Default for GradientOptions {
+    fn default() -> Self {
+        Self { batch_size: 64, num_points: 64, num_seeds: 1 }
+    }
+}
+
+/// Gradients of networks: how their size changes over the blocks, and how alike they are at neighbouring
+/// inputs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GradientStudy {
+    /// Where the samples are from.
+    pub dataset: String,
+    /// Samples of which the loss is taken.
+    pub batch_size: usize,
+    /// Inputs on the line between two samples.
+    pub num_points: usize,
+    /// In the order in which they were named.
+    pub networks: Vec<NetworkGradients>,
+}
+
+/// Gradients of one network.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct NetworkGradients {
+    /// The network.
+    pub network: String,
+    /// Whether it is trained, or as initialised.
+    pub trained: bool,
+    /// Its blocks, in order.
+    pub blocks: Vec<String>,
+    /// One for each seed.
+    pub runs: Vec<GradientRun>,
+}
+
+/// Gradients of one network with one seed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct GradientRun {
+    /// The seed.
+    pub seed: u64,
+    /// For each block the Euclidean norm, over the batch, of the loss's gradient at its input.
+    pub norms: Vec<f64>,
+    /// For the lags 1, 2, …: the mean cosine between gradients at inputs so far apart, after the mean of
+    /// all has been subtracted. None where these are 0.
+    pub autocorrelation: Vec<Option<f64>>,
+}
+
+/// Measures the gradient of the loss at each block's input over a batch of training samples, and how alike
+/// the gradients of a random projection of the logits are at neighbouring inputs on the line between two
+/// samples ("shattered gradients", Balduzzi et al. 2017, arXiv 1702.08591). In f32, batch norms in training
+/// mode: the inputs on the line are a batch. Runs on the threads of the pool it is called in.
+///
+/// # Errors
+/// Settings out of range; networks that the data do not fit; gradients that are not finite.
+pub fn gradients(
+    subjects: &[GradientSubject],
+    dataset: &Arc<Dataset>,
+    options: &GradientOptions,
+) -> Result<GradientStudy, StudyError> {
+    check(options)?;
+    let prepared: Vec<Prepared<'_>> =
+        subjects.iter().map(|it| Prepared::new(it, dataset)).collect::<Result<_, _>>()?;
+    let seeds = 0..options.num_seeds;
+    let batches: Vec<Batch> = seeds
+        .clone()
+        .map(|seed| batch(dataset, options.batch_size, seed))
+        .collect::<Result<_, _>>()?;
+    let pairs: Vec<_> =
+        prepared.iter().flat_map(|it| seeds.clone().map(move |seed| (it, seed))).collect();
+    let run = |&(it, seed): &(&Prepared<'_>, u64)| {
+        it.run(&batches[seed as usize], options.num_points, seed)
+    };
+    let runs: Vec<GradientRun> =
+        pairs.par_iter().with_max_len(1).map(run).collect::<Result<_, _>>()?;
+    let networks = prepared.iter().zip(runs.chunks_exact(options.num_seeds as usize));
+    let network = |(it, runs): (&Prepared<'_>, &[GradientRun])| NetworkGradients {
+        network: it.name.clone(),
+        trained: it.trained.is_some(),
+        blocks: it.spans.iter().map(|span| span.name.clone()).collect(),
+        runs: runs.to_vec(),
+    };
+    Ok(GradientStudy {
+        dataset: dataset.name().to_owned(),
+        batch_size: options.batch_size,
+        num_points: options.num_points,
+        networks: networks.map(network).collect(),
+    })
+}
+
+fn check(options: &GradientOptions) -> Result<(), StudyError> {
+    let &GradientOptions { batch_size, num_points, num_seeds } = options;
+    let limits = [
+        ("batch size", batch_size, 2),
+        ("points on the line", num_points, NUM_LAGS + 1),
+        ("seeds", num_seeds as usize, 1),
+    ];
+    match limits.iter().find(|(_, got, least)| got < least) {
+        None => Ok(()),
+        Some((subject, got, least)) => {
+            Err(unsuitable(subject, got.to_string(), format!("at least {least}")))
+        }
+    }
+}
+
+fn unsuitable(subject: &str, got: String, expected: String) -> StudyError {
+    StudyError::Unsuitable { subject: subject.to_owned(), got, expected }
+}
+
+fn batch(dataset: &Arc<Dataset>, batch_size: usize, seed: u64) -> Result<Batch, StudyError> {
+    let (augment, workers) = (Augment::None, default_workers());
+    let options = LoaderOptions { batch_size, seed, augment, image_size: None, workers };
+    Ok(TrainLoader::new(dataset, &options, 0)?.next()?)
+}
+
+/// A network that fits the data.
+struct Prepared<'a> {
+    name: String,
+    architecture: &'a Architecture,
+    graph: Graph,
+    spans: Vec<BlockSpan>,
+    trained: Option<&'a Weights>,
+    /// For each class of the dataset, the network's.
+    labels: Vec<u32>,
+}
+
+impl<'a> Prepared<'a> {
+    fn new(subject: &'a GradientSubject, dataset: &Dataset) -> Result<Self, StudyError> {
+        let (name, architecture, model) = match subject {
+            GradientSubject::Initial(architecture) => (architecture.name(), architecture, None),
+            GradientSubject::Trained { name, model } => {
+                (name.as_str(), &model.architecture, Some(&**model))
+            }
+        };
+        let num_classes = dataset.classes().len();
+        let labels = match model {
+            None if architecture.classes() == num_classes => (0..num_classes as u32).collect(),
+            None => {
+                let got = format!("{} classes", architecture.classes());
+                return Err(unsuitable(name, got, format!("the {num_classes} of the data")));
+            }
+            Some(model) => labels(model, dataset)?,
+        };
+        if model.is_some_and(|model| model.preprocessing != *dataset.preprocessing()) {
+            let got = "other preprocessing than that of the data".to_owned();
+            let expected = "the data, and the splits, that it was trained on".to_owned();
+            return Err(unsuitable(name, got, expected));
+        }
+        let (graph, [c, h, w]) = (architecture.to_graph()?, dataset.sample_shape());
+        let input = graph.shape(graph.input());
+        if input.len() != c * h * w {
+            let got = format!("takes inputs of {input}");
+            return Err(unsuitable(name, got, format!("{c}x{h}x{w} as of the data")));
+        }
+        let (name, spans) = (name.to_owned(), architecture.blocks());
+        let trained = model.map(|model| &model.weights);
+        Ok(Self { name, architecture, graph, spans, trained, labels })
+    }
+
+    fn run(&self, batch: &Batch, num_points: usize, seed: u64) -> Result<GradientRun, StudyError> {
+        let options = InitOptions { seed, ..InitOptions::default() };
+        let tensors = Tensors::new(&match self.trained {
+            Some(weights) => weights.clone(),
+            None => init_weights(self.architecture, &self.graph, &options),
+        });
+        let sample_len = batch.input.len() / batch.len();
+        let points = line(&batch.input[..2 * sample_len], num_points);
+        let (norms, autocorrelation) = rayon::join(
+            || self.norms(tensors.clone(), batch),
+            || autocorrelation(&self.input_gradients(tensors.clone(), &points, seed), sample_len),
+        );
+        if !norms.iter().all(|norm| norm.is_finite()) {
+            let got = "gradients that are not finite".to_owned();
+            return Err(unsuitable(&self.name, got, "numbers".to_owned()));
+        }
+        Ok(GradientRun { seed, norms, autocorrelation })
+    }
+
+    /// Of the gradient of the mean loss at the input of each block.
+    fn norms(&self, mut tensors: Tensors<f32>, batch: &Batch) -> Vec<f64> {
+        let trace = reference::forward_train(&self.graph, &mut tensors, &batch.input);
+        let labels: Vec<u32> =
+            batch.labels.iter().map(|&label| self.labels[label as usize]).collect();
+        let mut losses = vec![0.0; labels.len()];
+        let mut grad_logits = vec![0.0; trace.output().len()];
+        let num_classes = self.labels.len();
+        cross_entropy(trace.output(), &labels, num_classes, 0.0, &mut losses, &mut grad_logits);
+        let grads = reference::backward(&self.graph, &tensors, &trace, &grad_logits);
+        self.spans.iter().map(|span| norm(grads.value(span.input))).collect()
+    }
+
+    /// Of a random projection of the logits, at each input.
+    fn input_gradients(&self, mut tensors: Tensors<f32>, input: &[f32], seed: u64) -> Vec<f32> {
+        let trace = reference::forward_train(&self.graph, &mut tensors, input);
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        let projection: Vec<f32> =
+            (0..self.labels.len()).map(|_| StandardNormal.sample(&mut rng)).collect();
+        let grad_logits = projection.repeat(trace.output().len() / projection.len());
+        reference::backward(&self.graph, &tensors, &trace, &grad_logits).input
+    }
+}
+
+/// For each class of the dataset, the model's of the same name.
+fn labels(model: &Model, dataset: &Dataset) -> Result<Vec<u32>, StudyError> {
+    let missing = |of: &[String], there: &[String]| -> Vec<String> {
+        of.iter().filter(|name| !there.contains(name)).cloned().collect()
+    };
+    let only_dataset = missing(dataset.classes(), &model.classes);
+    let only_model = missing(&model.classes, dataset.classes());
+    if !(only_dataset.is_empty() && only_model.is_empty()) {
+        let dataset = dataset.name().to_owned();
+        return Err(TrainError::Classes { dataset, only_dataset, only_model }.into());
+    }
+    let place = |name| model.classes.iter().position(|class| class == name).map(|i| i as u32);
+    Ok(dataset.classes().iter().filter_map(place).collect())
+}
+
+/// `x + t/n·(y − x)` for `t` from 0, of the two samples `x` and `y`.
+fn line(ends: &[f32], num_points: usize) -> Vec<f32> {
+    let (x, y) = ends.split_at(ends.len() / 2);
+    let point = |t: usize| {
+        let share = t as f32 / num_points as f32;
+        x.iter().zip(y).map(move |(x, y)| x + share * (y - x))
+    };
+    (0..num_points).flat_map(point).collect()
+}
+
+/// Mean cosine between vectors that are 1, 2, … places apart, after their mean has been subtracted.
+fn autocorrelation(vectors: &[f32], len: usize) -> Vec<Option<f64>> {
+    let num = vectors.len() / len;
+    let mut centre = vec![0.0_f64; len];
+    for vector in vectors.chunks_exact(len) {
+        centre.iter_mut().zip(vector).for_each(|(sum, &value)| *sum += f64::from(value));
+    }
+    let minus_mean = |vector: &[f32]| -> Vec<f32> {
+        let pairs = vector.iter().zip(&centre);
+        pairs.map(|(&value, sum)| (f64::from(value) - sum / num as f64) as f32).collect()
+    };
+    let centred: Vec<Vec<f32>> = vectors.chunks_exact(len).map(minus_mean).collect();
+    let at_lag = |lag: usize| {
+        let pairs = centred.iter().zip(&centred[lag..]);
+        let cosines: Vec<f64> = pairs.filter_map(|(a, b)| cosine(a, b)).collect();
+        (!cosines.is_empty()).then(|| mean(&cosines))
+    };
+    (1..=NUM_LAGS).map(at_lag).collect()
+}
+
+impl NetworkGradients {
+    /// Over the seeds, for each block: the mean norm.
+    fn mean_norms(&self) -> Vec<f64> {
+        let over_runs = |i| mean(&self.runs.iter().map(|run| run.norms[i]).collect::<Vec<_>>());
+        (0..self.blocks.len()).map(over_runs).collect()
+    }
+
+    /// Over the seeds: what is known of the correlation at a lag, from 1.
+    fn at_lag(&self, lag: usize) -> Vec<f64> {
+        self.runs.iter().filter_map(|run| *run.autocorrelation.get(lag - 1)?).collect()
+    }
+
+    fn finding(&self) -> String {
+        let (name, norms) = (&self.network, self.mean_norms());
+        let last = norms.last().copied().unwrap_or(0.0);
+        if last == 0.0 {
+            return format!("{name}: no gradient reaches its last block.");
+        }
+        let relative = || norms.iter().map(|norm| norm / last);
+        let (least, most) = (relative().fold(f64::MAX, f64::min), relative().fold(0.0, f64::max));
+        let bounds = format!("{VANISHING} and {} times that at the last block", 1.0 / VANISHING);
+        let extent = match (least < VANISHING, most > 1.0 / VANISHING) {
+            (true, _) => {
+                format!("they vanish: down to {} of that at the last block", figures(least))
+            }
+            (_, true) => {
+                format!("they explode: up to {} times that at the last block", figures(most))
+            }
+            _ => "they neither vanish nor explode".to_owned(),
+        };
+        format!(
+            "{name}: over {} blocks the norms of the loss's gradient lie within a factor of {}; at the \
+             first block it is {} times that at the last; {extent} (bounds: {bounds}).",
+            norms.len(),
+            figures(most / least),
+            figures(norms[0] / last),
+        )
+    }
+}
+
+impl GradientStudy {
+    /// What was found, as a person reads it.
+    pub fn section(&self) -> Section {
+        let num_seeds = self.networks.first().map_or(0, |network| network.runs.len());
+        let named = |trained: bool| match self.named(trained) {
+            names if names.is_empty() => "none".to_owned(),
+            names => names.join(", "),
+        };
+        let setting = [
+            ("as initialised", named(false)),
+            ("trained", named(true)),
+            ("data", format!("{}, train set", self.dataset)),
+            ("loss", format!("mean cross-entropy over {} samples", self.batch_size)),
+            (
+                "line",
+                format!("{} inputs from one sample to another, as one batch", self.num_points),
+            ),
+            ("seeds", format!("{num_seeds}, of initial weights, samples and projections")),
+            ("computed", "in f32, batch norms with the batch's statistics".to_owned()),
+        ];
+        let mut findings: Vec<String> = self.networks.iter().map(|it| it.finding()).collect();
+        findings.extend([1, NUM_LAGS].map(|lag| self.correlation_finding(lag)));
+        Section {
+            title: "Gradients over depth and between neighbouring inputs".to_owned(),
+            question: "Do gradients shrink on their way through the layers, and are those of \
+                       neighbouring inputs alike?"
+                .to_owned(),
+            setting: setting.map(|(name, value)| (name.to_owned(), value)).to_vec(),
+            charts: self.charts(),
+            tables: vec![self.norms_table(), self.correlation_table()],
+            findings,
+            commands: Vec::new(),
+        }
+    }
+
+    fn named(&self, trained: bool) -> Vec<&str> {
+        let networks = self.networks.iter().filter(|network| network.trained == trained);
+        networks.map(|network| network.network.as_str()).collect()
+    }
+
+    fn correlation_finding(&self, lag: usize) -> String {
+        let of = |network: &NetworkGradients| match network.at_lag(lag)[..] {
+            [] => format!("none in {}", network.network),
+            ref values => format!("{:.3} in {}", mean(values), network.network),
+        };
+        let of: Vec<String> = self.networks.iter().map(of).collect();
+        format!("Correlation of gradients at lag {lag}: {}.", of.join(", "))
+    }
+
+    fn norms_table(&self) -> Table {
+        let caption = "Norm of the loss's gradient at the input of each block, mean over seeds";
+        let mut table = Table::new(caption, ["Network", "Block", ">norm", ">of the last"]);
+        for network in &self.networks {
+            let norms = network.mean_norms();
+            for (block, norm) in network.blocks.iter().zip(&norms) {
+                let relative = norms.last().filter(|&&last| last > 0.0).map(|last| norm / last);
+                table.row([
+                    network.network.clone(),
+                    block.clone(),
+                    figures(*norm),
+                    relative.map_or("-".to_owned(), figures),
+                ]);
+            }
+        }
+        table
+    }
+
+    fn correlation_table(&self) -> Table {
+        const SHOWN: [usize; 5] = [1, 2, 4, 8, NUM_LAGS];
+        let caption = "Mean correlation of gradients at inputs on a line, over how many places they are \
+                       apart";
+        let lags = SHOWN.map(|lag| format!(">lag {lag}"));
+        let header = ["Network"].into_iter().chain(lags.iter().map(String::as_str));
+        let mut table = Table::new(caption, header);
+        for network in &self.networks {
+            let cells = SHOWN.map(|lag| spread(&network.at_lag(lag)));
+            table.row([network.network.clone()].into_iter().chain(cells));
+        }
+        table
+    }
+
+    fn charts(&self) -> Vec<Chart> {
+        let norms = self.networks.iter().enumerate().map(|(color, network)| {
+            let norms = network.mean_norms();
+            let points = norms.iter().enumerate().map(|(i, norm)| ((i + 1) as f64, *norm));
+            Line::new(&network.network, color, points.collect()).style(LineStyle::Marked)
+        });
+        let correlations = self.networks.iter().enumerate().map(|(color, network)| {
+            let known: Vec<(usize, Vec<f64>)> = (1..=NUM_LAGS)
+                .map(|lag| (lag, network.at_lag(lag)))
+                .filter(|(_, values)| !values.is_empty())
+                .collect();
+            let points = known.iter().map(|(lag, values)| (*lag as f64, mean(values))).collect();
+            let spread = known.iter().map(|(_, values)| standard_deviation(values)).collect();
+            let line = Line::new(&network.network, color, points).style(LineStyle::Marked);
+            Line { spread, ..line }
+        });
+        let norm_chart = LineChart {
+            lines: norms.collect(),
+            log_y: true,
+            ..LineChart::new("Gradient over depth", "block, from the input", "gradient norm")
+        };
+        let correlation_chart = LineChart {
+            lines: correlations.collect(),
+            ..LineChart::new("Gradients at neighbouring inputs", "lag", "correlation")
+        };
+        vec![
+            Chart {
+                name: "gradient-norm".to_owned(),
+                caption: "Norm of the loss's gradient at the input of each block, mean over seeds."
+                    .to_owned(),
+                lines: norm_chart,
+            },
+            Chart {
+                name: "gradient-autocorrelation".to_owned(),
+                caption:
+                    "Correlation of gradients at inputs on the line between two samples, over \
+                          their distance; bars are standard deviations over seeds."
+                        .to_owned(),
+                lines: correlation_chart,
+            },
+        ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn correlations_are_those_of_vectors_without_their_mean() {
+        let mean = [3.0, -1.0];
+        let alternating: Vec<f32> =
+            (0..20).flat_map(|i| if i % 2 == 0 { [4.0, 1.0] } else { [2.0, -3.0] }).collect();
+        let found = autocorrelation(&alternating, mean.len());
+        assert_eq!(found.len(), NUM_LAGS);
+        for (i, value) in found.iter().enumerate() {
+            let expected = if i % 2 == 0 { -1.0 } else { 1.0 };
+            assert!((value.unwrap() - expected).abs() < 1e-12, "lag {}: {value:?}", i + 1);
+        }
+        assert_eq!(autocorrelation(&mean.repeat(20), 2), vec![None; NUM_LAGS]);
+    }
+
+    #[test]
+    fn the_line_starts_at_one_sample_and_ends_before_the_other() {
+        assert_eq!(line(&[0.0, 8.0, 4.0, 0.0], 4), [0.0, 8.0, 1.0, 6.0, 2.0, 4.0, 3.0, 2.0]);
+    }
+}
