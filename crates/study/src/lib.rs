@@ -13,13 +13,13 @@ pub mod compare;
 mod continued;
 mod difference;
 mod error;
+mod gradients;
 mod growth;
+mod identity;
+mod identity_task;
 mod latency;
 mod lesion;
 mod prune;
-mod gradients;
-mod identity;
-mod identity_task;
 mod record;
 mod report;
 mod run;
@@ -33,15 +33,10 @@ pub use compare::Compare;
 pub use continued::{Continuation, Continued, Kept, Trained, start_from};
 pub use difference::{Difference, difference};
 pub use error::StudyError;
-pub use growth::{Grown, GrownStage, Growth};
-pub use latency::{Latency, latencies};
-pub use lesion::{
-    Deleted, Left, LeftOut, Lesion, LesionOptions, LesionedNetwork, RandomDeletion, Swapped, lesion,
-};
-pub use prune::{Limit, Prune, PruneOptions, Round, Size, Tried, prune};
 pub use gradients::{
     GradientOptions, GradientRun, GradientStudy, GradientSubject, NetworkGradients, gradients,
 };
+pub use growth::{Grown, GrownStage, Growth};
 pub use identity::{
     BlockIdentity, Identity, IdentityOptions, MeasuredOn, Response, TensorNorm, identity,
     identity_of_weights,
@@ -49,6 +44,11 @@ pub use identity::{
 pub use identity_task::{
     GridPoint, IdentityTask, IdentityTaskOptions, LayerKind, TaskPoint, TaskResult, identity_task,
 };
+pub use latency::{Latency, latencies};
+pub use lesion::{
+    Deleted, Left, LeftOut, Lesion, LesionOptions, LesionedNetwork, RandomDeletion, Swapped, lesion,
+};
+pub use prune::{Limit, Prune, PruneOptions, Round, Size, Tried, prune};
 pub use record::{RECORD_FILE, Record, Study};
 pub use report::report;
 pub use run::{Diverged, RunState, StudyRun};

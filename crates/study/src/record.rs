@@ -5,7 +5,8 @@ use residua_format::write_whole;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Compare, Continued, GradientStudy, Grown, Identity, IdentityTask, Lesion, Prune, Section, StudyError,
+    Compare, Continued, GradientStudy, Grown, Identity, IdentityTask, Lesion, Prune, Section,
+    StudyError,
 };
 
 /// What a record is called in the folder of a study.

@@ -1,36 +1,14 @@
 //! What a changed model tells of its blocks.
 
-use std::sync::Arc;
+mod untrained;
 
-use residua_data::{Dataset, OpenOptions};
-use residua_format::{Model, Provenance};
-use residua_graph::Shape;
-use residua_resnet::{
-    Architecture, InitOptions, Insertion, Place, init_weights, insert_blocks, remove_blocks,
-};
+use residua_format::Model;
+use residua_resnet::{Insertion, Place, insert_blocks, remove_blocks};
 use residua_study::changed_model;
+use untrained::untrained;
 
 fn model() -> Model {
-    let source = "synthetic:shapes?train=20&dev=5&test=12";
-    let dataset: Arc<Dataset> =
-        Arc::new(residua_data::open(source, &OpenOptions::default()).unwrap());
-    let architecture = Architecture::named("resnet8-w8", Shape::image(3, 32, 32), 10).unwrap();
-    let graph = architecture.to_graph().unwrap();
-    Model {
-        weights: init_weights(&architecture, &graph, &InitOptions::default()),
-        architecture,
-        classes: dataset.classes().to_vec(),
-        preprocessing: dataset.preprocessing().clone(),
-        provenance: Provenance {
-            dataset: dataset.name().to_owned(),
-            dataset_fingerprint: dataset.fingerprint().to_owned(),
-            seed: 0,
-            steps: 0,
-            precision: "f32".to_owned(),
-            residua_version: "0".to_owned(),
-            inserted_blocks: Vec::new(),
-        },
-    }
+    untrained("resnet8-w8", "synthetic:shapes?train=20&dev=5&test=12")
 }
 
 #[test]

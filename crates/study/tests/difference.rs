@@ -1,36 +1,18 @@
 //! Whether two models put out the same.
 
+mod untrained;
+
 use std::sync::Arc;
 
-use residua_data::{Dataset, OpenOptions, Split};
-use residua_format::{Model, Provenance};
-use residua_resnet::{
-    Architecture, InitOptions, Insertion, NewBlocks, Shape, init_weights, insert_blocks,
-};
+use residua_data::{Dataset, Split};
+use residua_format::Model;
+use residua_resnet::{Insertion, NewBlocks, insert_blocks};
 use residua_study::difference;
 use residua_train::{EvalOptions, outputs};
 
 fn untrained(name: &str) -> (Model, Arc<Dataset>) {
     let source = "synthetic:shapes?train=20&dev=5&test=12";
-    let dataset = residua_data::open(source, &OpenOptions::default()).unwrap();
-    let architecture = Architecture::named(name, Shape::image(3, 32, 32), 10).unwrap();
-    let graph = architecture.to_graph().unwrap();
-    let model = Model {
-        weights: init_weights(&architecture, &graph, &InitOptions::default()),
-        architecture,
-        classes: dataset.classes().to_vec(),
-        preprocessing: dataset.preprocessing().clone(),
-        provenance: Provenance {
-            dataset: dataset.name().to_owned(),
-            dataset_fingerprint: dataset.fingerprint().to_owned(),
-            seed: 0,
-            steps: 0,
-            precision: "f32".to_owned(),
-            residua_version: "0".to_owned(),
-            inserted_blocks: Vec::new(),
-        },
-    };
-    (model, Arc::new(dataset))
+    (untrained::untrained(name, source), untrained::open(source))
 }
 
 fn deeper(model: &Model, start: NewBlocks) -> Model {

@@ -26,7 +26,7 @@ fn options() -> LesionOptions {
 
 fn study(names: &[&str], options: &LesionOptions) -> Result<Lesion, StudyError> {
     let dataset = shapes();
-    let models: Vec<Model> = names.iter().map(|name| untrained(name, &dataset)).collect();
+    let models: Vec<Model> = names.iter().map(|name| untrained(name)).collect();
     let subjects = names.iter().zip(&models).map(|(name, model)| Subject { name, model });
     lesion(&subjects.collect::<Vec<_>>(), &dataset, options, &|_| {})
 }
@@ -41,7 +41,7 @@ fn a_silenced_block_is_a_removed_one_where_the_shortcut_is_the_identity() {
         "preact-resnet14-w4",
         "resnet20-w4-bottleneck",
     ] {
-        let model = untrained(name, &dataset);
+        let model = untrained(name);
         let spans = model.architecture.blocks();
         let identities = spans.iter().filter(|span| span.has_identity_shortcut());
         let mut num_blocks = 0;
@@ -82,7 +82,7 @@ fn every_block_of_a_residual_network_is_deleted_in_turn() {
     );
     assert!(network.layers.is_empty() && network.left_out.is_empty());
     let dataset = shapes();
-    let model = untrained(name, &dataset);
+    let model = untrained(name);
     let score = |weights| {
         let model = Model { weights, ..model.clone() };
         let evaluation = evaluate(&model, &dataset, Split::Test, &EvalOptions::new(20)).unwrap();
@@ -118,7 +118,7 @@ fn of_a_plain_network_goes_what_does_not_change_shapes() {
     assert!(only_block.networks[0].blocks.is_empty());
     let reasons = &only_block.networks[0].left_out;
     assert_eq!(reasons[0].reason, "it is the only one of its stage");
-    let model = untrained("plain14-w4", &dataset);
+    let model = untrained("plain14-w4");
     let block = "layer2.1".parse().unwrap();
     let rest = remove_blocks(&model.architecture, &model.weights, &[block]).unwrap();
     let rest = changed(&model, rest);
@@ -156,7 +156,7 @@ fn random_sets_follow_the_seed_and_fit_the_network() {
 #[test]
 fn progress_counts_to_its_end() {
     let (dataset, seen) = (shapes(), Mutex::new(Vec::new()));
-    let model = untrained("resnet8-w4", &dataset);
+    let model = untrained("resnet8-w4");
     let subject = Subject { name: "it", model: &model };
     let on_progress = |progress: Progress| seen.lock().unwrap().push(progress);
     lesion(&[subject, subject], &dataset, &options(), &on_progress).unwrap();

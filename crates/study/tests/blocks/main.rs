@@ -4,3 +4,5 @@ mod lesion;
 mod models;
 mod pass_through;
 mod prune;
+#[path = "../untrained/mod.rs"]
+mod untrained;

@@ -4,35 +4,24 @@ use std::sync::Arc;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use residua_data::{Dataset, OpenOptions};
-use residua_format::{Model, Provenance};
+use residua_data::Dataset;
+use residua_format::Model;
 use residua_graph::{Graph, Role, Weights};
-use residua_resnet::{Architecture, ChangedNetwork, InitOptions, Shape, init_weights};
+use residua_resnet::{Architecture, ChangedNetwork, InitOptions, init_weights};
+
+use crate::untrained;
+
+const SHAPES: &str = "synthetic:shapes?train=20&dev=30&test=20";
 
 /// Small images in ten classes.
 pub(crate) fn shapes() -> Arc<Dataset> {
-    let source = "synthetic:shapes?train=20&dev=30&test=20";
-    Arc::new(residua_data::open(source, &OpenOptions::default()).unwrap())
+    untrained::open(SHAPES)
 }
 
-/// An untrained network for them, with batch norms as after some training.
-pub(crate) fn untrained(name: &str, dataset: &Dataset) -> Model {
-    let architecture = Architecture::named(name, Shape::image(3, 32, 32), 10).unwrap();
-    Model {
-        weights: weights(&architecture),
-        architecture,
-        classes: dataset.classes().to_vec(),
-        preprocessing: dataset.preprocessing().clone(),
-        provenance: Provenance {
-            dataset: dataset.name().to_owned(),
-            dataset_fingerprint: dataset.fingerprint().to_owned(),
-            seed: 0,
-            steps: 0,
-            precision: "f32".to_owned(),
-            residua_version: "0".to_owned(),
-            inserted_blocks: Vec::new(),
-        },
-    }
+/// A network for them, with batch norms as after some training.
+pub(crate) fn untrained(name: &str) -> Model {
+    let model = untrained::untrained(name, SHAPES);
+    Model { weights: weights(&model.architecture), ..model }
 }
 
 /// Initial ones, but for random batch norms and biases.

@@ -10,7 +10,7 @@ use crate::models::{changed, shapes, untrained};
 
 fn pruned(name: &str, limit: Limit) -> Result<(Model, Model, Prune), StudyError> {
     let dataset = shapes();
-    let model = untrained(name, &dataset);
+    let model = untrained(name);
     let (split, eval) = (Split::Dev, EvalOptions::new(30));
     let options = PruneOptions { split, eval, limit, batch_sizes: vec![1] };
     let (smaller, found) = prune(&model, &dataset, &options, &|_| {})?;

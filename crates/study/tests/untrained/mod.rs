@@ -29,6 +29,7 @@ pub(crate) fn untrained(name: &str, source: &str) -> Model {
             steps: 0,
             precision: "f32".to_owned(),
             residua_version: "0".to_owned(),
+            inserted_blocks: Vec::new(),
         },
     }
 }
