@@ -42,12 +42,12 @@ pub(crate) enum Command {
     Predict(predict::PredictArgs),
     Inspect(inspect::InspectArgs),
     Deepen(deepen::DeepenArgs),
-    Compare(Box<compare::CompareArgs>),
-    Report(report::ReportArgs),
     Prune(prune::PruneArgs),
     Convert(convert::ConvertArgs),
+    Compare(Box<compare::CompareArgs>),
     #[command(subcommand)]
     Study(study::StudyCommand),
+    Report(report::ReportArgs),
     #[command(subcommand)]
     Data(data::DataCommand),
     #[command(subcommand)]

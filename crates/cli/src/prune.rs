@@ -5,19 +5,21 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use residua_data::Split;
-use residua_study::{Limit, PruneOptions, Study, prune};
-use residua_train::EvalOptions;
+use residua_data::{Dataset, Split};
+use residua_format::Model;
+use residua_study::{FineTuned, Limit, PruneOptions, RunState, Study, prune, start_from};
+use residua_train::{EvalOptions, Length, Recipe, SplitSummary};
 
 use crate::arguments::{OpenArgs, PrecisionArg, ThreadArgs, one_of};
 use crate::failure::Outcome;
-use crate::{model_file, output, present, progress};
+use crate::train::from;
+use crate::{interrupt, model_file, output, present, progress, study_runs};
 
 /// Remove the blocks of a trained network that matter least
 ///
 /// Each round tries every block whose shortcut is the identity and removes the one without which the
-/// error on the dev set is lowest; a stage keeps a block. Nothing is trained after it. Exits with 1, and
-/// writes no file, if nothing can be removed within the limit.
+/// error on the dev set is lowest; a stage keeps a block. --fine-tune-steps trains what is left. Exits with 1,
+/// and writes no file, if nothing can be removed within the limit.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES, override_usage = USAGE)]
 pub(crate) struct PruneArgs {
@@ -32,6 +34,12 @@ pub(crate) struct PruneArgs {
     /// Model file to write
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
+    /// Train what is left for so many steps
+    #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
+    fine_tune_steps: Option<u64>,
+    /// Learning rate of these steps [default: a tenth of that before, or of what suits DATA]
+    #[arg(long, value_name = "RATE", requires = "fine_tune_steps")]
+    lr: Option<f64>,
     /// Part of DATA that decides which blocks go
     #[arg(long, value_name = "SPLIT", default_value = "dev",
           value_parser = one_of::<Split>(&["train", "dev", "test"]))]
@@ -74,7 +82,9 @@ const EXAMPLES: &str = "\
 Examples:
   residua prune runs/resnet56 cifar-10-binary.tar.gz --blocks 4 --out smaller.safetensors
   residua prune runs/resnet56 cifar-10-binary.tar.gz --max-error-increase 0.5 \\
-      --out smaller.safetensors --record studies/prune";
+      --out smaller.safetensors --record studies/prune
+  residua prune runs/resnet56 cifar-10-binary.tar.gz --blocks 8 --fine-tune-steps 2000 \\
+      --out smaller.safetensors";
 
 /// Batch sizes of which the time is measured.
 const TIMED: [usize; 2] = [1, 64];
@@ -98,18 +108,63 @@ pub(crate) fn run(args: &PruneArgs) -> Result<Outcome> {
         limit: args.limit.limit(),
         batch_sizes: TIMED.into(),
     };
-    let (pruned, found) = progress::counting("measuring", |on_progress| {
+    let (mut pruned, mut found) = progress::counting("measuring", |on_progress| {
         args.threads.install(|| prune(&model, &dataset, &options, on_progress))
     })??;
     let is_smaller = found.removed().next().is_some();
+    if let (true, Some(steps)) = (is_smaller, args.fine_tune_steps) {
+        let Some(tuned) = fine_tune(args, steps, [&model, &pruned], &dataset)? else {
+            return Ok(Outcome::Interrupted);
+        };
+        found.fine_tuned = Some(tuned.1);
+        pruned = tuned.0;
+    }
     if is_smaller {
         pruned.save(&args.out)?;
     }
-    present::keep(Study::Prune(found), args.record.as_deref(), args.json, "--record")?;
+    present::keep(Study::Prune(Box::new(found)), args.record.as_deref(), args.json, "--record")?;
     if is_smaller && !args.json {
         output::line(format_args!("the smaller network is in {}", args.out.display()))?;
     }
     Ok(if is_smaller { Outcome::Done } else { Outcome::No })
+}
+
+/// Trains what is left, in a folder beside the file; none if that was stopped.
+fn fine_tune(
+    args: &PruneArgs,
+    steps: u64,
+    [before, pruned]: [&Model; 2],
+    dataset: &Arc<Dataset>,
+) -> Result<Option<(Model, FineTuned)>> {
+    let (data, open) = (args.data.clone(), args.open.options());
+    let architecture = pruned.architecture.clone();
+    let recipe = match from::start_of(&args.model, before)? {
+        Some(start) => Recipe { data, open, architecture, ..start.recipe },
+        None => {
+            let precision = args.precision.resolve()?;
+            Recipe { precision, ..Recipe::new(data, open, dataset, architecture) }
+        }
+    };
+    let lr = args.lr.unwrap_or(recipe.lr / from::LR_DIVISOR);
+    let recipe = Recipe { lr, length: Length::Steps(steps), warmup_steps: 0, ..recipe };
+    let velocity = vec![0.0; pruned.weights.params.len()];
+    let run = start_from(pruned, velocity, &recipe, args.out.with_extension("run"))?;
+    let stop = interrupt::stop_flag()?;
+    if !study_runs::carry_out(std::slice::from_ref(&run), dataset, args.threads, &stop)? {
+        return Ok(None);
+    }
+    let RunState::Finished(summary) = run.state()? else {
+        bail!("{}: the training diverged, try a lower --lr", run.folder.display());
+    };
+    let error = |split: SplitSummary| split.top1_error;
+    let tuned = FineTuned {
+        steps,
+        lr,
+        train_error: error(summary.train),
+        dev_error: summary.dev.map(error),
+        test_error: summary.test.map(error),
+    };
+    Ok(Some((model_file::load(&run.folder)?, tuned)))
 }
 
 impl LimitArgs {

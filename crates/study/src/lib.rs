@@ -48,7 +48,7 @@ pub use latency::{Latency, latencies};
 pub use lesion::{
     Deleted, Left, LeftOut, Lesion, LesionOptions, LesionedNetwork, RandomDeletion, Swapped, lesion,
 };
-pub use prune::{Limit, Prune, PruneOptions, Round, Size, Tried, prune};
+pub use prune::{FineTuned, Limit, Prune, PruneOptions, Round, Size, Tried, prune};
 pub use record::{RECORD_FILE, Record, Study};
 pub use report::report;
 pub use run::{Diverged, RunState, StudyRun};

@@ -34,6 +34,24 @@ pub struct Prune {
     pub after: Size,
     /// How long both take.
     pub latencies: Vec<Latency>,
+    /// What is left after more training, if there was any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fine_tuned: Option<FineTuned>,
+}
+
+/// More training of what is left.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct FineTuned {
+    /// Its steps.
+    pub steps: u64,
+    /// Its learning rate.
+    pub lr: f64,
+    /// Top-1 error on the training set after it, in percent.
+    pub train_error: f64,
+    /// On the dev set, if there is one.
+    pub dev_error: Option<f64>,
+    /// On the test set, if there is one.
+    pub test_error: Option<f64>,
 }
 
 /// When to stop removing blocks.
@@ -154,6 +172,7 @@ pub fn prune(
         before: Size::of(model, intact, test(model)?),
         after: Size::of(&pruned, last, test(&pruned)?),
         latencies: latencies([model, &pruned], &options.batch_sizes, options.eval.precision)?,
+        fine_tuned: None,
     };
     Ok((pruned, found))
 }

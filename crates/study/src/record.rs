@@ -38,7 +38,7 @@ pub enum Study {
     /// Deleted and swapped blocks.
     Lesion(Lesion),
     /// Blocks removed for good.
-    Prune(Prune),
+    Prune(Box<Prune>),
     /// How near blocks are to passing their input on.
     Identity(Identity),
     /// Gradients over depth and between neighbouring inputs.

@@ -17,7 +17,7 @@ use crate::present::{PresentArgs, present};
 use crate::{interrupt, output, progress, study_runs};
 
 /// The learning rate becomes so much smaller (Chen et al. 2016, "Net2Net", arXiv 1511.05641, section 3.1).
-const LR_DIVISOR: f64 = 10.0;
+pub(crate) const LR_DIVISOR: f64 = 10.0;
 /// What the better of two networks is called in the folder of both.
 const KEPT_FILE: &str = "kept.safetensors";
 

@@ -40,6 +40,16 @@ fn nothing_is_removed_beyond_the_limit() {
     let ran = run(folder.path(), &format!("{prune} --blocks 2")).expect(0);
     assert!(ran.stdout.contains("Without 2 of 3 blocks"), "{}", ran.stdout);
     run(folder.path(), &format!("eval pruned {SPIRALS}")).expect(0);
+    let tuned = format!("{prune} --blocks 2 --fine-tune-steps 5 --precision f32 --json");
+    let tuned = run(folder.path(), &tuned).expect(0).json();
+    assert_eq!(
+        (&tuned["fine_tuned"]["steps"], &tuned["fine_tuned"]["lr"]),
+        (&5.into(), &0.01.into())
+    );
+    assert!(folder.path().join("pruned.run/summary.json").exists());
+    let measured =
+        run(folder.path(), &format!("eval pruned {SPIRALS} --split test --json")).expect(0);
+    assert_eq!(measured.json()["top1_error"], tuned["fine_tuned"]["test_error"]);
     let ran = run(folder.path(), &format!("{prune} --blocks 3")).expect(2);
     assert!(ran.stderr.contains("3 blocks to remove, expected at most 2"), "{}", ran.stderr);
     for wrong in ["--blocks 1 --max-error-increase 1", "", "--max-error-increase -1"] {

@@ -136,6 +136,16 @@ impl Prune {
             let bound = percent(bound);
             format!("Without {} next, it would be {error}, above the limit of {bound}.", next.block)
         }));
+        findings.extend(self.fine_tuned.map(|tuned| {
+            let error = |error: Option<f64>| error.map_or("-".to_owned(), percent);
+            format!(
+                "After {} more steps at lr {} the error is {} on the dev set and {} on the test set.",
+                tuned.steps,
+                tuned.lr,
+                error(tuned.dev_error),
+                error(tuned.test_error),
+            )
+        }));
         findings
     }
 }

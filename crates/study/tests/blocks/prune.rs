@@ -101,7 +101,7 @@ fn a_record_of_it_can_be_read_again_and_shown() {
     assert_eq!(section.charts[0].lines.lines[0].points.len(), 4);
     assert_eq!(section.tables.len(), 3 + 2);
     assert!(section.findings[0].starts_with("Without 3 of 6 blocks ("), "{:?}", section.findings);
-    let record = Record::new("residua prune", Study::Prune(found));
+    let record = Record::new("residua prune", Study::Prune(Box::new(found)));
     let folder = tempfile::tempdir().unwrap();
     record.save(folder.path()).unwrap();
     assert_eq!(Record::load(folder.path()).unwrap(), record);

@@ -152,7 +152,7 @@ impl LineChart {
         if self.log_y {
             layout = layout.with_log_y();
         } else if points().all(|&(_, y)| y >= 0.0 || !y.is_finite()) {
-            layout = layout.with_y_axis_min(0.0).with_clamp_y_axis();
+            layout = layout.with_y_axis_min(0.0);
         }
         Figure { plots, layout }
     }
