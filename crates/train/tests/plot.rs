@@ -29,6 +29,7 @@ fn curves_of_several_networks_share_a_plot() {
     for text in ["plain-20 train", "plain-20 dev", "resnet-20 &lt;a &amp; b&gt; dev"] {
         assert!(svg.contains(text), "{text}");
     }
+    assert!(svg.starts_with("<svg viewBox=\"0 0 720 460\" "), "{}", &svg[..80]);
     assert!(svg.contains("step (thousands)") && svg.contains("error (%)"));
     assert_eq!(svg.matches("stroke-dasharray").count(), 4, "two dashed lines and their keys");
 }

@@ -139,21 +139,42 @@ impl LineChart {
             .with_width(if is_outside { 860.0 } else { 720.0 })
             .with_height(460.0);
         if !self.x_names.is_empty() {
-            layout = layout.with_x_categories(self.x_names.clone()).with_x_tick_rotate(-60.0);
+            layout = layout
+                .with_x_categories(self.x_names.clone())
+                .with_x_tick_rotate(-60.0)
+                .with_x_axis_min(0.5)
+                .with_x_axis_max(self.x_names.len() as f64 + 0.5);
         }
         // Without anything to draw there are no powers of ten.
         if plots.is_empty() {
             return Figure { plots, layout };
         }
-        let points = || self.lines.iter().flat_map(|line| &line.points);
         if self.log_x {
             layout = layout.with_log_x();
         }
         if self.log_y {
             layout = layout.with_log_y();
-        } else if points().all(|&(_, y)| y >= 0.0 || !y.is_finite()) {
-            layout = layout.with_y_axis_min(0.0);
+        } else if let Some(highest) = self.highest() {
+            // Marks at the very top would be cut in half.
+            layout = layout.with_y_axis_min(0.0).with_y_axis_max(highest * 1.04);
         }
         Figure { plots, layout }
+    }
+
+    /// The highest point, bars included, if all are above 0.
+    fn highest(&self) -> Option<f64> {
+        let mut highest = 0.0_f64;
+        for line in &self.lines {
+            let spread = line.spread.iter().copied().chain(std::iter::repeat(0.0));
+            for (&(_, y), spread) in
+                line.points.iter().zip(spread).filter(|((_, y), _)| y.is_finite())
+            {
+                if y < 0.0 {
+                    return None;
+                }
+                highest = highest.max(y + spread);
+            }
+        }
+        (highest > 0.0).then_some(highest)
     }
 }

@@ -32,7 +32,7 @@ impl fmt::Debug for Figure {
 impl Figure {
     /// The text of an SVG.
     pub fn svg(self) -> String {
-        kuva::render_to_svg(self.plots, self.layout)
+        with_view_box(kuva::render_to_svg(self.plots, self.layout))
     }
 
     /// The bytes of a PNG, with two pixels for each unit of the SVG.
@@ -41,6 +41,21 @@ impl Figure {
     /// A picture that can't be encoded.
     pub fn png(self) -> Result<Vec<u8>, TrainError> {
         kuva::render_to_raster(self.plots, self.layout, 2.0).map_err(TrainError::Picture)
+    }
+}
+
+/// The library gives a size alone; with a view box the picture is scaled, not cut, where a page makes it
+/// smaller.
+fn with_view_box(svg: String) -> String {
+    let size = |name: &str| {
+        let (_, rest) = svg.split_once(&format!(" {name}=\""))?;
+        rest.split_once('"').map(|(value, _)| value)
+    };
+    match (size("width"), size("height")) {
+        (Some(width), Some(height)) => {
+            svg.replacen("<svg ", &format!("<svg viewBox=\"0 0 {width} {height}\" "), 1)
+        }
+        _ => svg,
     }
 }
 
