@@ -105,9 +105,7 @@ fn finished_runs_are_used_again() {
     assert!(second.networks.iter().all(|network| network.runs.len() == 2));
     assert_eq!(second.networks[0].runs[0], first.networks[0].runs[0]);
     let mean = |i: usize| second.networks[i].curve.last().unwrap().train_error;
-    assert!(
-        mean(0).is_finite() && !second.networks[1].curve.last().unwrap().branch_norms.is_empty()
-    );
+    assert!(mean(0).is_finite() && second.networks[1].curve.last().unwrap().branch_norms.is_some());
 
     // Other settings are not mixed with these.
     let mut other = comparison(folder.path(), 1);
@@ -156,7 +154,7 @@ fn network(family: Family, depth: usize, train_errors: &[f64]) -> Network {
             step: 10,
             train_error: train_errors[0],
             dev_error: None,
-            branch_norms: vec![],
+            branch_norms: None,
         }],
     }
 }
@@ -198,12 +196,20 @@ fn it_says_what_depth_does_and_whether_the_signs_differ() {
         ]
     );
     assert!(found[2].starts_with("The signs differ: from 20 to 56 layers"), "{found:?}");
+    assert_eq!(
+        found[3],
+        "At 56 layers, beside plain, the training error of residual is lower by 5.10 points, more than twice \
+         the standard error over seeds."
+    );
     let found = findings([plain([&[5.0], &[9.0]]), residual([&[4.0], &[4.5]])].concat());
     assert_eq!(
         found[0],
         "plain: from 20 to 56 layers the training error rose by 4.00 points (lr 0.1)."
     );
     assert!(found[2].starts_with("The signs are the same"), "{found:?}");
+    let found = findings([plain([&[5.0], &[9.0]]), residual([&[4.0], &[4.0]])].concat());
+    assert!(found[1].contains("stayed the same (lr 0.1)"), "{found:?}");
+    assert!(found[2].starts_with("One of them has no sign"), "{found:?}");
 }
 
 #[test]
@@ -226,4 +232,21 @@ fn a_record_comes_back_from_its_folder() {
     let empty = tempfile::tempdir().unwrap();
     let error = section_of_folder(empty.path()).unwrap_err().to_string();
     assert!(error.contains("neither a study nor a finished run"), "{error}");
+}
+
+#[test]
+fn decay_is_told_from_the_norms_of_the_last_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut comparison = comparison(folder.path(), 1);
+    let variants = Variants { depths: vec![4], weight_decays: vec![0.0, 0.5], ..variants() };
+    comparison.networks = variants.networks().unwrap();
+    let result = carry_out(&comparison);
+    let norm = |i: usize| result.networks[i].curve.last().unwrap().branch_norms.unwrap().weight;
+    // Plain without decay, with it; residual the same.
+    assert!(norm(1) < 0.95 * norm(0) && norm(3) < 0.95 * norm(2), "{} {}", norm(1), norm(0));
+    let section = result.section();
+    assert!(section.charts.iter().any(|chart| chart.name == "weight-norms"));
+    let finding = section.findings.iter().find(|finding| finding.contains("in place of 0"));
+    let finding = finding.expect("one for each family");
+    assert!(finding.contains(&format!("is {:.2} at the end, not {:.2}", norm(1), norm(0))));
 }

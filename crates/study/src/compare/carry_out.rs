@@ -1,9 +1,10 @@
 use std::path::PathBuf;
 
 use residua_data::Dataset;
-use residua_train::{MetricsRecord, Recipe, Summary, read_metrics};
+use residua_train::{BranchNorms, MetricsRecord, Recipe, Summary, read_metrics};
 
 use super::{Compare, Compared, CurvePoint, Ended, Errors, Network};
+use crate::section::mean;
 use crate::{Diverged, RunState, StudyError, StudyRun};
 
 /// Networks that are to be compared, and the folder of their runs.
@@ -111,6 +112,19 @@ impl Comparison {
     }
 }
 
+/// The mean over blocks.
+fn mean_norms(blocks: &[BranchNorms]) -> Option<BranchNorms> {
+    let over_blocks = |norm: fn(&BranchNorms) -> Option<f64>| {
+        let norms: Option<Vec<f64>> = blocks.iter().map(norm).collect();
+        norms.filter(|norms| !norms.is_empty()).map(|norms| mean(&norms))
+    };
+    Some(BranchNorms {
+        weight: over_blocks(|norms| Some(norms.weight))?,
+        norm_weight: over_blocks(|norms| norms.norm_weight),
+        bias: over_blocks(|norms| norms.bias),
+    })
+}
+
 /// The mean over runs whose records are at the same steps.
 fn mean_curve(runs: &[Vec<MetricsRecord>]) -> Vec<CurvePoint> {
     let Some((first, others)) = runs.split_first() else { return Vec::new() };
@@ -126,7 +140,7 @@ fn mean_curve(runs: &[Vec<MetricsRecord>]) -> Vec<CurvePoint> {
             step: record.step,
             train_error: mean(records.iter().map(|record| record.train_error).sum()),
             dev_error: dev.map(mean),
-            branch_norms: record.branch_norms.clone(),
+            branch_norms: mean_norms(&record.branch_norms),
         }
     };
     first.iter().enumerate().map(point).collect()

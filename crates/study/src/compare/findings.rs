@@ -1,7 +1,7 @@
 use residua_resnet::Family;
 use residua_train::plot::{ErrorCurve, Line, LineChart, LineStyle, error_chart};
 
-use super::{Compare, Network};
+use super::{Compare, CurvePoint, Network};
 use crate::section::{mean, percent_spread, standard_deviation};
 use crate::{Chart, Section, Table};
 
@@ -162,11 +162,8 @@ impl Compare {
             return None;
         }
         let line = |(color, network): (usize, &Network)| {
-            let points = network.curve.iter().filter(|point| !point.branch_norms.is_empty());
-            let mean_norm = |point: &super::CurvePoint| {
-                mean(&point.branch_norms.iter().map(|norms| norms.weight).collect::<Vec<_>>())
-            };
-            Line::new(&network.name, color, points.map(|p| (p.step as f64, mean_norm(p))).collect())
+            let point = |point: &CurvePoint| Some((point.step as f64, point.branch_norms?.weight));
+            Line::new(&network.name, color, network.curve.iter().filter_map(point).collect())
         };
         Some(Chart {
             name: "weight-norms".to_owned(),
@@ -186,6 +183,9 @@ impl Compare {
             let others = series.iter().filter(|other| plain.is_twin(other));
             findings.extend(others.filter_map(|other| sign_difference(plain, other)));
         }
+        if let Some((first, others)) = series.split_first() {
+            findings.extend(others.iter().filter_map(|other| at_greatest_depth(first, other)));
+        }
         findings.extend(self.decay_findings());
         for network in &self.networks {
             let mut diverged = network.runs.iter().filter(|run| run.errors.is_none());
@@ -202,8 +202,8 @@ impl Compare {
     /// What more decay does to a network.
     fn decay_findings(&self) -> Vec<String> {
         let last_norm = |network: &Network| {
-            let last = network.curve.iter().rev().find(|point| !point.branch_norms.is_empty())?;
-            Some(mean(&last.branch_norms.iter().map(|norms| norms.weight).collect::<Vec<_>>()))
+            let mut points = network.curve.iter().rev();
+            points.find_map(|point| Some(point.branch_norms?.weight))
         };
         let same = |a: &Network, b: &Network| {
             (a.family, a.shortcut, a.norm, a.depth) == (b.family, b.shortcut, b.norm, b.depth)
@@ -250,11 +250,12 @@ impl Step {
         Self { points, within_spread }
     }
 
-    fn describe(&self) -> String {
+    /// With the words for more and for less error.
+    fn describe(&self, [more, less, same]: [&str; 3]) -> String {
         let direction = match self.points {
-            points if points > 0.0 => "rose",
-            points if points < 0.0 => "fell",
-            _ => return "stayed the same".to_owned(),
+            points if points > 0.0 => more,
+            points if points < 0.0 => less,
+            _ => return same.to_owned(),
         };
         let spread = match self.within_spread {
             Some(true) => ", less than twice the standard error over seeds",
@@ -264,6 +265,9 @@ impl Step {
         format!("{direction} by {:.2} points{spread}", self.points.abs())
     }
 }
+
+/// Of an error over depth.
+const COURSE: [&str; 3] = ["rose", "fell", "stayed the same"];
 
 impl Series<'_> {
     fn line(&self, color: usize, values: fn(&Network) -> Vec<f64>) -> Line {
@@ -313,7 +317,7 @@ impl Series<'_> {
                 self.name,
                 from.depth,
                 to.depth,
-                Step::between(from, to).describe(),
+                Step::between(from, to).describe(COURSE),
                 to.runs[0].lr,
             )
         };
@@ -333,15 +337,30 @@ fn sign_difference(plain: &Series<'_>, other: &Series<'_>) -> Option<String> {
         Some(Step::between(series.of_depth(least)?, series.of_depth(greatest)?))
     };
     let (of_plain, of_other) = (step(plain)?, step(other)?);
-    let verdict = match of_plain.points * of_other.points < 0.0 {
-        true => "The signs differ",
-        false => "The signs are the same",
+    let verdict = match of_plain.points * of_other.points {
+        product if product < 0.0 => "The signs differ",
+        product if product > 0.0 => "The signs are the same",
+        _ => "One of them has no sign",
     };
     Some(format!(
         "{verdict}: from {least} to {greatest} layers the training error of {} {}, that of {} {}.",
         plain.name,
-        of_plain.describe(),
+        of_plain.describe(COURSE),
         other.name,
-        of_other.describe(),
+        of_other.describe(COURSE),
+    ))
+}
+
+/// How far two are from each other at the greatest depth that both have.
+fn at_greatest_depth(first: &Series<'_>, other: &Series<'_>) -> Option<String> {
+    let in_both = |network: &&&Network| other.of_depth(network.depth).is_some();
+    let depth = first.networks.iter().rev().find(in_both)?.depth;
+    let step = Step::between(first.of_depth(depth)?, other.of_depth(depth)?);
+    let words = ["is higher", "is lower", "is the same"];
+    Some(format!(
+        "At {depth} layers, beside {}, the training error of {} {}.",
+        first.name,
+        other.name,
+        step.describe(words),
     ))
 }

@@ -97,9 +97,10 @@ pub struct CurvePoint {
     pub train_error: f64,
     /// Error on the dev set in percent, where it was evaluated.
     pub dev_error: Option<f64>,
-    /// Of the first seed: how near each block is to its shortcut, where it was measured.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub branch_norms: Vec<BranchNorms>,
+    /// Of the first seed: how near its blocks are to their shortcuts, the mean over them, where it was
+    /// measured. `metrics.jsonl` of the run has each block.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub branch_norms: Option<BranchNorms>,
 }
 
 impl Network {
