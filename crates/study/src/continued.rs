@@ -7,7 +7,7 @@ use residua_train::{Recipe, Start};
 use serde::{Deserialize, Serialize};
 
 use crate::compare::Errors;
-use crate::section::percent;
+use crate::section::percent_of;
 use crate::{RunState, Section, StudyError, StudyRun, Table, changed_model};
 
 /// The training of a network that blocks were put into, and as many steps of the network without them.
@@ -181,16 +181,13 @@ impl Continued {
         let header = ["", "Network", ">parameters", ">train error", ">dev error", ">test error"];
         let mut table = Table::new(caption, header);
         for (name, Trained { architecture, num_parameters, errors }) in rows {
-            let of = |split: Option<residua_train::SplitSummary>| {
-                split.map_or("-".to_owned(), |split| percent(split.top1_error))
-            };
             table.row([
                 name.to_owned(),
                 architecture.clone(),
                 num_parameters.to_string(),
-                of(Some(errors.train)),
-                of(errors.dev),
-                of(errors.test),
+                percent_of(Some(errors.train)),
+                percent_of(errors.dev),
+                percent_of(errors.test),
             ]);
         }
         Section {

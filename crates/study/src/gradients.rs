@@ -10,7 +10,7 @@ use residua_engine::reference::{self, Tensors};
 use residua_format::Model;
 use residua_graph::{Graph, Weights};
 use residua_resnet::{Architecture, BlockSpan, InitOptions, init_weights};
-use residua_train::TrainError;
+use residua_train::match_classes;
 use residua_train::plot::{Line, LineChart, LineStyle};
 use serde::{Deserialize, Serialize};
 
@@ -187,7 +187,7 @@ impl<'a> Prepared<'a> {
                 let got = format!("{} classes", architecture.classes());
                 return Err(unsuitable(name, got, format!("the {num_classes} of the data")));
             }
-            Some(model) => labels(model, dataset)?,
+            Some(model) => match_classes(&model.classes, dataset)?,
         };
         if model.is_some_and(|model| model.preprocessing != *dataset.preprocessing()) {
             let got = "other preprocessing than that of the data".to_owned();
@@ -246,21 +246,6 @@ impl<'a> Prepared<'a> {
         let grad_logits = projection.repeat(trace.output().len() / projection.len());
         reference::backward(&self.graph, &tensors, &trace, &grad_logits).input
     }
-}
-
-/// For each class of the dataset, the model's of the same name.
-fn labels(model: &Model, dataset: &Dataset) -> Result<Vec<u32>, StudyError> {
-    let missing = |of: &[String], there: &[String]| -> Vec<String> {
-        of.iter().filter(|name| !there.contains(name)).cloned().collect()
-    };
-    let only_dataset = missing(dataset.classes(), &model.classes);
-    let only_model = missing(&model.classes, dataset.classes());
-    if !(only_dataset.is_empty() && only_model.is_empty()) {
-        let dataset = dataset.name().to_owned();
-        return Err(TrainError::Classes { dataset, only_dataset, only_model }.into());
-    }
-    let place = |name| model.classes.iter().position(|class| class == name).map(|i| i as u32);
-    Ok(dataset.classes().iter().filter_map(place).collect())
 }
 
 /// `x + t/n·(y − x)` for `t` from 0, of the two samples `x` and `y`.

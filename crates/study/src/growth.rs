@@ -8,7 +8,7 @@ use residua_train::{Length, Recipe, Schedule, Start, read_metrics};
 use serde::{Deserialize, Serialize};
 
 use crate::compare::Errors;
-use crate::section::percent;
+use crate::section::percent_of;
 use crate::{Chart, RunState, Section, StudyError, StudyRun, Table, changed_model, start_from};
 
 /// A network that is trained, deepened and trained on until it has its full depth, against one that has it
@@ -186,17 +186,14 @@ impl Grown {
         );
         let grown = self.stages.iter().map(|stage| ("growing", stage));
         for (name, stage) in grown.chain([("from scratch", &self.scratch)]) {
-            let of = |split: Option<residua_train::SplitSummary>| {
-                split.map_or("-".to_owned(), |split| percent(split.top1_error))
-            };
             table.row([
                 name.to_owned(),
                 stage.architecture.clone(),
                 stage.steps.to_string(),
                 format!("{:.1}", stage.tera_macs),
-                of(Some(stage.errors.train)),
-                of(stage.errors.dev),
-                of(stage.errors.test),
+                percent_of(Some(stage.errors.train)),
+                percent_of(stage.errors.dev),
+                percent_of(stage.errors.test),
             ]);
         }
         Section {

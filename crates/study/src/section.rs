@@ -1,3 +1,4 @@
+use residua_train::SplitSummary;
 use residua_train::plot::LineChart;
 
 /// What a study found, as a person reads it: in the terminal and in a report.
@@ -68,6 +69,11 @@ pub(crate) fn percent(value: f64) -> String {
 pub(crate) fn points(change: f64) -> String {
     // No minus before a zero.
     format!("{:+.2} points", change + 0.0)
+}
+
+/// The error on a split, if there is one.
+pub(crate) fn percent_of(split: Option<SplitSummary>) -> String {
+    split.map_or("-".to_owned(), |split| percent(split.top1_error))
 }
 
 /// Mean and standard deviation over seeds, `8.63 ± 0.21 %`; of one value, that value.

@@ -196,7 +196,10 @@ pub fn outputs(
 }
 
 /// For each class of the dataset, the model's class of the same name.
-fn match_classes(classes: &[String], dataset: &Dataset) -> Result<Vec<u32>, TrainError> {
+///
+/// # Errors
+/// Classes that only one of them has.
+pub fn match_classes(classes: &[String], dataset: &Dataset) -> Result<Vec<u32>, TrainError> {
     let indices: HashMap<&String, u32> = classes.iter().zip(0..).collect();
     let matched: Vec<Option<u32>> =
         dataset.classes().iter().map(|name| indices.get(name).copied()).collect();

@@ -27,7 +27,8 @@ mod whitening;
 pub use branch_norms::{BranchNorms, branch_norms};
 pub use error::{CheckpointError, TrainError};
 pub use evaluation::{
-    ClassScores, EvalOptions, Evaluation, Outputs, Predictor, evaluate, outputs, predict,
+    ClassScores, EvalOptions, Evaluation, Outputs, Predictor, evaluate, match_classes, outputs,
+    predict,
 };
 pub use metrics::{MetricsRecord, read_metrics};
 pub use observer::{Event, Observer, Started, StepReport, Warning};
