@@ -11,6 +11,7 @@ use residua_data::{Augment, OpenOptions};
 use residua_engine::{Isa, Precision, PrecisionError, ThreadPool};
 use residua_graph::Shape;
 use residua_resnet::{Architecture, ArchitectureError, ArchitectureOptions, Shortcut, StemKind};
+use residua_train::RunOptions;
 
 /// A parser of one of some words, which help and errors then list.
 pub(crate) fn one_of<T>(words: &'static [&'static str]) -> impl TypedValueParser<Value = T>
@@ -177,6 +178,12 @@ pub(crate) struct ThreadArgs {
 impl ThreadArgs {
     pub(crate) fn number(self) -> Option<usize> {
         self.threads.map(NonZeroUsize::get)
+    }
+
+    /// A run of training on so many threads.
+    pub(crate) fn run_options(self) -> RunOptions {
+        let threads = self.number();
+        RunOptions { threads, workers: threads, ..RunOptions::default() }
     }
 
     /// Runs `f` on so many threads.

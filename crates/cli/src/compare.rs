@@ -10,7 +10,7 @@ use residua_graph::Shape;
 use residua_resnet::{Family, Shortcut};
 use residua_study::compare::{Comparison, Variants};
 use residua_study::{Growth, Study};
-use residua_train::Recipe;
+use residua_train::{Recipe, RunOptions};
 
 use crate::arguments::{ThreadArgs, on_or_off, one_of};
 use crate::failure::Outcome;
@@ -84,7 +84,7 @@ Examples:
   residua compare cifar-10-binary.tar.gz --depths 20,56 --steps 8000 --out runs/depth
   residua compare cifar-10-binary.tar.gz --depths 20,32,44,56 --schedule paper --steps 64000 \\
       --weight-decay 1e-4 --out runs/table-6
-  residua compare synthetic:spirals --depths 4,10,30,100 --width 32 --norm on,off --epochs 20
+  residua compare synthetic:spirals --depths 2,10,30,100 --width 32 --norm on,off --epochs 20
   residua compare cifar-10-binary.tar.gz --grow --depths 8,14,20 --steps 4000
   residua compare synthetic:shapes --depths 20 --families residual --weight-decay 0,1e-4,1e-3
   residua compare cifar-10-binary.tar.gz --depths 20 --families residual --seeds 3 --epochs 10 \\
@@ -132,8 +132,13 @@ pub(crate) fn run(args: &CompareArgs) -> Result<Outcome> {
         folder: folder.clone(),
     };
     let stop = interrupt::stop_flag()?;
-    let ended = study_runs::carry_out(&comparison.runs(), &dataset, args.threads, &stop)?;
-    let study = Study::Compare(comparison.result(&dataset)?);
+    let options =
+        RunOptions { keep_every: comparison.keep_every(&dataset), ..args.threads.run_options() };
+    let ended = study_runs::carry_out(&comparison.runs(), &dataset, options, &stop)?;
+    let result = progress::counting("measuring", |on_progress| {
+        args.threads.install(|| comparison.result(&dataset, on_progress))
+    })??;
+    let study = Study::Compare(result);
     present(study, &PresentArgs { out: Some(folder), ..args.present.clone() })?;
     Ok(if ended { Outcome::Done } else { Outcome::Interrupted })
 }
@@ -166,11 +171,11 @@ fn grow(
     let stop = interrupt::stop_flag()?;
     for i in 0..growth.architectures.len() {
         let run = growth.run(i, dataset)?.context("the run before diverged: try a lower --lr")?;
-        if !study_runs::carry_out(&[run], dataset, args.threads, &stop)? {
+        if !study_runs::carry_out(&[run], dataset, args.threads.run_options(), &stop)? {
             return Ok(Outcome::Interrupted);
         }
     }
-    if !study_runs::carry_out(&[growth.scratch()?], dataset, args.threads, &stop)? {
+    if !study_runs::carry_out(&[growth.scratch()?], dataset, args.threads.run_options(), &stop)? {
         return Ok(Outcome::Interrupted);
     }
     let grown = growth.result(dataset)?.context("a run diverged: try a lower --lr")?;

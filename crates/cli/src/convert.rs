@@ -2,22 +2,24 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use clap::Args;
 use residua_data::Split;
 use residua_resnet::{add_shortcuts, strip_shortcuts};
 use residua_study::changed_model;
 
-use crate::arguments::{OpenArgs, ThreadArgs, one_of};
+use crate::arguments::{OpenArgs, PrecisionArg, ThreadArgs, one_of};
 use crate::failure::Outcome;
+use crate::fine_tune::{FineTuneArgs, FineTuning};
 use crate::verify::{Changed, verify};
 use crate::{model_file, verify};
 
 /// Turn a trained plain network into a residual one with the same weights, or the other way round
 ///
 /// Weights and running statistics stay as they are, what the network computes does not: it is where
-/// training may go on, and --verify shows how well it does as it is. Added shortcuts have no parameters;
-/// learned ones that are stripped are lost.
+/// training may go on. --verify shows how well it does as it is, and with --fine-tune-steps how well after a
+/// little training, which then is in the file. Added shortcuts have no parameters; learned ones that are
+/// stripped are lost.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct ConvertArgs {
@@ -36,6 +38,8 @@ pub(crate) struct ConvertArgs {
     #[arg(long, value_name = "SPLIT", default_value = "test",
           value_parser = one_of::<Split>(&["train", "dev", "test"]))]
     split: Split,
+    #[command(flatten)]
+    fine_tune: FineTuneArgs,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -60,7 +64,7 @@ const EXAMPLES: &str = "\
 Examples:
   residua convert --add-shortcuts runs/plain20 --out resnet20.safetensors
   residua convert --strip-shortcuts runs/resnet20 --out plain20.safetensors \\
-      --verify cifar-10-binary.tar.gz";
+      --verify cifar-10-binary.tar.gz --fine-tune-steps 400";
 
 pub(crate) fn run(args: &ConvertArgs) -> Result<Outcome> {
     if args.out.is_dir() {
@@ -69,15 +73,35 @@ pub(crate) fn run(args: &ConvertArgs) -> Result<Outcome> {
     let model = model_file::load(&args.model)?;
     let convert = if args.direction.add_shortcuts { add_shortcuts } else { strip_shortcuts };
     let changed = convert(&model.architecture, &model.weights)?;
-    let converted = changed_model(&model, &changed);
-    let open = |data| verify::open(data, &args.open, args.split);
-    let dataset = args.verify.as_deref().map(open).transpose()?;
-    converted.save(&args.out)?;
-    let models = [&model, &converted];
-    let verified = match &dataset {
-        Some(dataset) => verify(models, dataset, args.split, args.threads)?,
-        None => Vec::new(),
+    let mut converted = changed_model(&model, &changed);
+    let Some(data) = &args.verify else {
+        ensure!(!args.fine_tune.is_asked_for(), "--fine-tune-steps trains on the data of --verify");
+        converted.save(&args.out)?;
+        Changed::new([&model, &converted], &args.out, Vec::new(), None)
+            .print(args.split, args.json)?;
+        return Ok(Outcome::Done);
     };
-    Changed::new(models, &args.out, &verified).print(args.split, args.json)?;
+    let dataset = verify::open(data, &args.open, args.split)?;
+    let verified = verify([&model, &converted], &dataset, args.split, args.threads)?;
+    let mut tuned = None;
+    if args.fine_tune.is_asked_for() {
+        let tuning = FineTuning {
+            from: &args.model,
+            before: &model,
+            data,
+            open: args.open.options(),
+            dataset: &dataset,
+            precision: PrecisionArg::Auto.resolve()?,
+            threads: args.threads,
+            folder: args.out.with_extension("run"),
+        };
+        let Some((trained, errors)) = args.fine_tune.train(&converted, tuning)? else {
+            return Ok(Outcome::Interrupted);
+        };
+        (converted, tuned) = (trained, Some(errors));
+    }
+    converted.save(&args.out)?;
+    let changed = Changed::new([&model, &converted], &args.out, verified, tuned);
+    changed.print(args.split, args.json)?;
     Ok(Outcome::Done)
 }

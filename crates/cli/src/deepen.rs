@@ -102,8 +102,9 @@ pub(crate) fn run(args: &DeepenArgs) -> Result<Outcome> {
         Some(dataset) => verify(models, dataset, args.split, args.threads)?,
         None => Vec::new(),
     };
-    Changed::new(models, &args.out, &verified).print(args.split, args.json)?;
-    Ok(match verified.iter().all(|verified| verified.difference.is_none()) {
+    let same = verified.iter().all(|verified| verified.difference.is_none());
+    Changed::new(models, &args.out, verified, None).print(args.split, args.json)?;
+    Ok(match same {
         true => Outcome::Done,
         false => Outcome::No,
     })

@@ -9,7 +9,7 @@ use residua_data::Split;
 use residua_engine::Precision;
 use residua_format::Model;
 use residua_train::plot::confusion_matrix;
-use residua_train::{EvalOptions, Evaluation, evaluate};
+use residua_train::{EvalOptions, Evaluation, evaluate_with_progress};
 use serde::Serialize;
 
 use crate::arguments::{OpenArgs, PrecisionArg, ThreadArgs, one_of};
@@ -103,7 +103,10 @@ pub(crate) fn run(args: &EvalArgs) -> Result<Outcome> {
     };
     let batch_size = args.batch_size as usize;
     let options = EvalOptions { batch_size, precision, test_time_flips, test_time_shifts };
-    let evaluation = args.threads.install(|| evaluate(&model, &dataset, split, &options))??;
+    let evaluation = progress::counting("evaluating", |on_progress| {
+        args.threads
+            .install(|| evaluate_with_progress(&model, &dataset, split, &options, on_progress))
+    })??;
     if precision.to_string() != *trained_precision {
         output::note(format_args!(
             "note: trained in {trained_precision}, measured in {precision}; a few images near the \

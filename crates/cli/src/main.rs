@@ -7,12 +7,14 @@
 mod args;
 mod arguments;
 mod bench;
+mod browser;
 mod compare;
 mod convert;
 mod data;
 mod deepen;
 mod eval;
 mod failure;
+mod fine_tune;
 mod inspect;
 mod interrupt;
 mod model_file;

@@ -5,15 +5,14 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use residua_data::{Dataset, Split};
-use residua_format::Model;
-use residua_study::{FineTuned, Limit, PruneOptions, RunState, Study, prune, start_from};
-use residua_train::{EvalOptions, Length, Recipe, SplitSummary};
+use residua_data::Split;
+use residua_study::{Limit, PruneOptions, Study, prune};
+use residua_train::EvalOptions;
 
 use crate::arguments::{OpenArgs, PrecisionArg, ThreadArgs, one_of};
 use crate::failure::Outcome;
-use crate::train::from;
-use crate::{interrupt, model_file, output, present, progress, study_runs};
+use crate::fine_tune::{FineTuneArgs, FineTuning};
+use crate::{model_file, output, present, progress};
 
 /// Remove the blocks of a trained network that matter least
 ///
@@ -34,12 +33,8 @@ pub(crate) struct PruneArgs {
     /// Model file to write
     #[arg(long, value_name = "FILE")]
     out: PathBuf,
-    /// Train what is left for so many steps
-    #[arg(long, value_name = "STEPS", value_parser = clap::value_parser!(u64).range(1..))]
-    fine_tune_steps: Option<u64>,
-    /// Learning rate of these steps [default: a tenth of that before, or of what suits DATA]
-    #[arg(long, value_name = "RATE", requires = "fine_tune_steps")]
-    lr: Option<f64>,
+    #[command(flatten)]
+    fine_tune: FineTuneArgs,
     /// Part of DATA that decides which blocks go
     #[arg(long, value_name = "SPLIT", default_value = "dev",
           value_parser = one_of::<Split>(&["train", "dev", "test"]))]
@@ -112,8 +107,18 @@ pub(crate) fn run(args: &PruneArgs) -> Result<Outcome> {
         args.threads.install(|| prune(&model, &dataset, &options, on_progress))
     })??;
     let is_smaller = found.removed().next().is_some();
-    if let (true, Some(steps)) = (is_smaller, args.fine_tune_steps) {
-        let Some(tuned) = fine_tune(args, steps, [&model, &pruned], &dataset)? else {
+    if is_smaller && args.fine_tune.is_asked_for() {
+        let tuning = FineTuning {
+            from: &args.model,
+            before: &model,
+            data: &args.data,
+            open: args.open.options(),
+            dataset: &dataset,
+            precision,
+            threads: args.threads,
+            folder: args.out.with_extension("run"),
+        };
+        let Some(tuned) = args.fine_tune.train(&pruned, tuning)? else {
             return Ok(Outcome::Interrupted);
         };
         found.fine_tuned = Some(tuned.1);
@@ -127,44 +132,6 @@ pub(crate) fn run(args: &PruneArgs) -> Result<Outcome> {
         output::line(format_args!("the smaller network is in {}", args.out.display()))?;
     }
     Ok(if is_smaller { Outcome::Done } else { Outcome::No })
-}
-
-/// Trains what is left, in a folder beside the file; none if that was stopped.
-fn fine_tune(
-    args: &PruneArgs,
-    steps: u64,
-    [before, pruned]: [&Model; 2],
-    dataset: &Arc<Dataset>,
-) -> Result<Option<(Model, FineTuned)>> {
-    let (data, open) = (args.data.clone(), args.open.options());
-    let architecture = pruned.architecture.clone();
-    let recipe = match from::start_of(&args.model, before)? {
-        Some(start) => Recipe { data, open, architecture, ..start.recipe },
-        None => {
-            let precision = args.precision.resolve()?;
-            Recipe { precision, ..Recipe::new(data, open, dataset, architecture) }
-        }
-    };
-    let lr = args.lr.unwrap_or(recipe.lr / from::LR_DIVISOR);
-    let recipe = Recipe { lr, length: Length::Steps(steps), warmup_steps: 0, ..recipe };
-    let velocity = vec![0.0; pruned.weights.params.len()];
-    let run = start_from(pruned, velocity, &recipe, args.out.with_extension("run"))?;
-    let stop = interrupt::stop_flag()?;
-    if !study_runs::carry_out(std::slice::from_ref(&run), dataset, args.threads, &stop)? {
-        return Ok(None);
-    }
-    let RunState::Finished(summary) = run.state()? else {
-        bail!("{}: the training diverged, try a lower --lr", run.folder.display());
-    };
-    let error = |split: SplitSummary| split.top1_error;
-    let tuned = FineTuned {
-        steps,
-        lr,
-        train_error: error(summary.train),
-        dev_error: summary.dev.map(error),
-        test_error: summary.test.map(error),
-    };
-    Ok(Some((model_file::load(&run.folder)?, tuned)))
 }
 
 impl LimitArgs {

@@ -15,22 +15,22 @@ use residua_resnet::{Architecture, Insertion, insert_blocks};
 use residua_study::{Chart, Section, Table, changed_model, difference};
 use residua_train::plot::{ErrorCurve, error_chart};
 use residua_train::{
-    EvalOptions, Length, Outcome as RunOutcome, Predictor, Recipe, RunOptions, Schedule,
-    SplitSummary, Summary, Trainer, read_metrics,
+    EvalOptions, Length, Outcome as RunOutcome, Predictor, Recipe, Schedule, SplitSummary, Summary,
+    Trainer, read_metrics,
 };
 
 use crate::arguments::ThreadArgs;
 use crate::failure::Outcome;
 use crate::model_file::MODEL_FILE;
 use crate::train::{Live, explain, train};
-use crate::{interrupt, output, present, report, table};
+use crate::{browser, interrupt, output, present, report, table};
 
 /// Train a deep plain network and its residual twin on drawn shapes, and compare them
 ///
 /// Both have the same layers, start from the same weights and see the same batches with the same
 /// settings; the only difference is the shortcuts around the blocks. Then the residual one gets two more
 /// blocks without changing its outputs. Takes about a minute and a half on two cores and needs no
-/// data; a page shows what came of it.
+/// data; it ends with a page that shows what came of it.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct QuickstartArgs {
@@ -43,6 +43,9 @@ pub(crate) struct QuickstartArgs {
     /// Steps of training; more make both networks better
     #[arg(long, value_name = "NUMBER", default_value_t = NUM_STEPS)]
     steps: u64,
+    /// Leave the page closed; it is opened only if this is a terminal with a screen
+    #[arg(long)]
+    no_open: bool,
     #[command(flatten)]
     threads: ThreadArgs,
 }
@@ -88,6 +91,9 @@ pub(crate) fn run(args: &QuickstartArgs) -> Result<Outcome> {
     report::write_page(&page, "Residual networks, quickly", &sections)?;
     let images = predict(residual, args)?;
     finish(residual, &page, &images, &dataset)?;
+    if !args.no_open {
+        browser::show(&page);
+    }
     Ok(Outcome::Done)
 }
 
@@ -121,8 +127,7 @@ impl Twin {
     ) -> Result<Option<Self>> {
         let folder = args.out.join(architecture.name());
         let recipe = recipe(architecture, dataset, args);
-        let threads = args.threads.number();
-        let options = RunOptions { threads, workers: threads, isa: None };
+        let options = args.threads.run_options();
         let trainer = Trainer::create(&folder, true, recipe, Arc::clone(dataset), options);
         let outcome = train(trainer.map_err(explain)?, &mut Live::new(dataset), stop)?;
         output::note("");
@@ -204,8 +209,9 @@ fn deepen(twin: &Twin, dataset: &Arc<Dataset>, args: &QuickstartArgs) -> Result<
     let path = args.out.join(DEEPER_FILE);
     deeper.save(&path)?;
     let options = EvalOptions::new(64);
-    let found =
-        args.threads.install(|| difference(&model, &deeper, dataset, Split::Test, &options))??;
+    let found = args
+        .threads
+        .install(|| difference(&model, &deeper, dataset, Split::Test, &options, &|_| ()))??;
     let mut rows = Table::new(
         "The same network with two more blocks",
         ["", ">layers", ">test error", ">largest difference of an output"],

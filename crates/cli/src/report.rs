@@ -8,7 +8,7 @@ use residua_format::write_whole;
 use residua_study::{Section, report, section_of_folder};
 
 use crate::failure::Outcome;
-use crate::output;
+use crate::{browser, output};
 
 /// Make one page of studies and runs: question, setting, plots, tables, what follows, command lines
 ///
@@ -26,6 +26,9 @@ pub(crate) struct ReportArgs {
     /// Title of the page
     #[arg(long, value_name = "TEXT", default_value = "Why residual networks work")]
     title: String,
+    /// Open the page, if this is a terminal with a screen
+    #[arg(long)]
+    open: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -46,6 +49,9 @@ pub(crate) fn run(args: &ReportArgs) -> Result<Outcome> {
     match plots {
         0 => output::line(out)?,
         _ => output::line(format_args!("{out}, and {plots} plots beside it as SVG"))?,
+    }
+    if args.open {
+        browser::show(&args.out);
     }
     Ok(Outcome::Done)
 }

@@ -9,7 +9,6 @@ use residua_data::Dataset;
 use residua_study::{RunState, StudyRun};
 use residua_train::RunOptions;
 
-use crate::arguments::ThreadArgs;
 use crate::train::Live;
 use crate::{output, table};
 
@@ -17,12 +16,10 @@ use crate::{output, table};
 pub(crate) fn carry_out(
     runs: &[StudyRun],
     dataset: &Arc<Dataset>,
-    threads: ThreadArgs,
+    options: RunOptions,
     stop: &AtomicBool,
 ) -> Result<bool> {
     let mut clock = Clock::new(runs, dataset)?;
-    let threads = threads.number();
-    let options = RunOptions { threads, workers: threads, isa: None };
     for (i, run) in runs.iter().enumerate() {
         let (number, name) = (i + 1, run.folder.file_name().unwrap_or_default().display());
         if run.state()?.is_over() {

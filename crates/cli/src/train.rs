@@ -4,6 +4,7 @@ pub(crate) mod from;
 mod live;
 pub(crate) mod recipe;
 
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -51,6 +52,9 @@ pub(crate) struct TrainArgs {
     #[arg(long, value_name = "MODEL",
           conflicts_with_all = ["resume", "config", "overwrite", "model", "depth", "width", "shortcut", "no_norm"])]
     from: Option<PathBuf>,
+    /// Also keep the model as it is at the start and every so many steps, in the folder's models/
+    #[arg(long, value_name = "STEPS")]
+    keep_every: Option<NonZeroU64>,
     #[command(flatten)]
     threads: ThreadArgs,
     /// Print the summary as JSON
@@ -199,8 +203,7 @@ fn refuse_other_settings(
 }
 
 fn options(args: &TrainArgs) -> RunOptions {
-    let threads = args.threads.number();
-    RunOptions { threads, workers: threads, isa: None }
+    RunOptions { keep_every: args.keep_every, ..args.threads.run_options() }
 }
 
 /// `runs/shapes-resnet20-s0`

@@ -177,7 +177,11 @@ impl ArchitectureBuilder {
     fn check_sizes(&self) -> Result<(), ArchitectureError> {
         self.in_range("classes", self.classes, 2, MAX_CLASSES)?;
         self.in_range("stem width", self.stem.width, 1, MAX_WIDTH)?;
-        self.check(!self.stages.is_empty(), "number of stages", 0, || "at least 1".to_owned())?;
+        // A fully connected network may be a hidden layer and a head, where a study of depth begins.
+        let may_be_empty = self.block == Block::Dense;
+        self.check(may_be_empty || !self.stages.is_empty(), "number of stages", 0, || {
+            "at least 1".to_owned()
+        })?;
         let mut blocks = 0usize;
         for (i, stage) in self.stages.iter().enumerate() {
             let subject = |what| format!("{what} of stage {}", i + 1);
@@ -196,7 +200,7 @@ impl ArchitectureBuilder {
             )?;
             blocks = blocks.saturating_add(stage.blocks);
         }
-        self.in_range("number of blocks", blocks, 1, MAX_BLOCKS)
+        self.in_range("number of blocks", blocks, 0, MAX_BLOCKS)
     }
 
     fn check_kinds(&self) -> Result<(), ArchitectureError> {

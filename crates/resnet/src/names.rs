@@ -92,7 +92,7 @@ impl Architecture {
     /// | `resnet164` … | 9n+2 | small images | bottleneck | projection |
     /// | `preact-resnet…` | as above | as above | as above | as above |
     /// | `wide-resnetD-K` | 6n+4 | small images | basic, pre-activation | projection |
-    /// | `dense-resnetD` | 2n+2 | vectors | dense | zero-pad |
+    /// | `dense-resnetD` | 2n+2, 2 without a block | vectors | dense | zero-pad |
     ///
     /// Where a depth fits several rows, the photographs' network wins, then (for 164 only, which is
     /// a bottleneck network in He et al. 2016) the bottleneck one, then the basic one; `-basic` and
@@ -318,7 +318,10 @@ impl Name {
 
     fn dense_layout(&self) -> Result<Layout, ArchitectureError> {
         let depth = self.depth.unwrap_or(20);
-        let blocks = self.blocks(depth, 2, 2)?;
+        let blocks_per_stage = match depth {
+            2 => Vec::new(),
+            _ => vec![self.blocks(depth, 2, 2)?],
+        };
         Ok(Layout {
             depth,
             stem: StemKind::Linear,
@@ -327,7 +330,7 @@ impl Name {
             default_shortcut: Shortcut::ZeroPad,
             width: self.width.unwrap_or(64),
             default_width: Some(64),
-            blocks_per_stage: vec![blocks],
+            blocks_per_stage,
         })
     }
 

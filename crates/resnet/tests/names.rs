@@ -99,6 +99,7 @@ fn names_set_family_shortcut_and_norm() {
         ("wide-resnet16-4", Family::Preact, Shortcut::Projection, true),
         ("wide-plain16-4", Family::Preact, Shortcut::None, true),
         ("dense-resnet20", Family::Residual, Shortcut::ZeroPad, true),
+        ("dense-resnet2", Family::Residual, Shortcut::ZeroPad, true),
         ("dense-plain8-w32-no-norm", Family::Plain, Shortcut::None, false),
     ] {
         let architecture = named(name);
@@ -107,6 +108,18 @@ fn names_set_family_shortcut_and_norm() {
         assert_eq!(architecture.norm(), norm, "{name}");
         assert_eq!(architecture.name(), name);
     }
+}
+
+#[test]
+fn a_dense_network_of_two_layers_has_no_blocks() {
+    let shallow = named("dense-resnet2-w8");
+    assert_eq!((shallow.depth(), shallow.stages().len(), shallow.blocks().len()), (2, 0, 0));
+    let graph = shallow.to_graph().unwrap();
+    let names: Vec<&str> = graph.nodes().iter().map(|node| node.name.as_str()).collect();
+    assert_eq!(names, ["fc1", "bn1", "relu", "fc"]);
+    assert_eq!(shallow.plain_twin().to_graph().unwrap().nodes(), graph.nodes());
+    let toml = shallow.to_toml();
+    assert_eq!(Architecture::from_toml(&toml).unwrap(), shallow);
 }
 
 #[test]

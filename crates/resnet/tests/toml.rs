@@ -137,7 +137,7 @@ fn what_can_not_be_is_refused() {
         ),
         ("name = \"resnet8\"", "name = \" \"", "name is \" \", expected 1 to 100 bytes"),
         ("blocks = 1", "blocks = 0", "number of blocks of stage 1 is 0, expected 1 to 4096"),
-        ("blocks = 1", "blocks = 4096", "number of blocks is 4098, expected 1 to 4096"),
+        ("blocks = 1", "blocks = 4096", "number of blocks is 4098, expected 0 to 4096"),
         ("stride = 2", "stride = 0", "stride of stage 2 is 0, expected 1 to 8"),
         ("width = 16\nstride", "width = 0\nstride", "width of stage 1 is 0, expected 1 to 16384"),
         ("[3, 32, 32]", "[3, 2, 32]", "input is 3x2x32, expected at least 3x3x3"),

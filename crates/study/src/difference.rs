@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use residua_data::{Dataset, Split};
+use residua_data::{Dataset, OnProgress, Progress, Split};
 use residua_format::Model;
 use residua_train::{EvalOptions, TrainError, outputs};
 use serde::Serialize;
@@ -27,7 +27,8 @@ impl Difference {
     }
 }
 
-/// Runs two models of the same classes on a split and compares their outputs.
+/// Runs two models of the same classes on a split and compares their outputs. Tells `on_progress` after each
+/// sample of each.
 ///
 /// # Errors
 /// As [`residua_train::evaluate`].
@@ -40,10 +41,16 @@ pub fn difference(
     dataset: &Arc<Dataset>,
     split: Split,
     options: &EvalOptions,
+    on_progress: OnProgress<'_>,
 ) -> Result<Difference, TrainError> {
     assert_eq!(before.classes, after.classes, "models of the same classes");
-    let before = outputs(before, dataset, split, options)?;
-    let after = outputs(after, dataset, split, options)?;
+    let half = |model, earlier: usize| {
+        let on_half = |Progress { done, total }| {
+            on_progress(Progress { done: earlier * total + done, total: 2 * total });
+        };
+        outputs(model, dataset, split, options, &on_half)
+    };
+    let (before, after) = (half(before, 0)?, half(after, 1)?);
     let pairs = || before.logits.iter().zip(&after.logits);
     Ok(Difference {
         num_samples: before.labels.len() as u64,

@@ -1,3 +1,5 @@
+mod section;
+
 use std::sync::Arc;
 
 use rand_chacha::ChaCha8Rng;
@@ -11,18 +13,14 @@ use residua_format::Model;
 use residua_graph::{Graph, Weights};
 use residua_resnet::{Architecture, BlockSpan, InitOptions, init_weights};
 use residua_train::match_classes;
-use residua_train::plot::{Line, LineChart, LineStyle};
 use serde::{Deserialize, Serialize};
 
+use crate::StudyError;
 use crate::identity::{cosine, norm};
-use crate::section::{figures, mean, spread, standard_deviation};
-use crate::{Chart, Section, StudyError, Table};
+use crate::section::mean;
 
 /// Distances along the line at which gradients are compared, from 1.
 const NUM_LAGS: usize = 16;
-/// Gradients are said to vanish where their norm is below this share of that at the last block, and to
-/// explode above its inverse.
-const VANISHING: f64 = 1e-3;
 
 /// A network whose gradients are measured.
 #[derive(Debug, Clone)]
@@ -32,6 +30,13 @@ pub enum GradientSubject {
     /// As it is after.
     Trained {
         /// What it is called.
+        name: String,
+        /// The network.
+        model: Box<Model>,
+    },
+    /// As it is on the way: one of several moments of the same training.
+    OnTheWay {
+        /// What the network is called at each of them.
         name: String,
         /// The network.
         model: Box<Model>,
@@ -65,8 +70,22 @@ pub struct GradientStudy {
     pub batch_size: usize,
     /// Inputs on the line between two samples.
     pub num_points: usize,
+    /// How those were trained that are measured on the way, if any are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training: Option<GradientTraining>,
     /// In the order in which they were named.
     pub networks: Vec<NetworkGradients>,
+}
+
+/// How networks were trained while their gradients were measured.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct GradientTraining {
+    /// Steps.
+    pub steps: u64,
+    /// Learning rate.
+    pub lr: f64,
+    /// Samples in a step.
+    pub batch_size: usize,
 }
 
 /// Gradients of one network.
@@ -76,6 +95,9 @@ pub struct NetworkGradients {
     pub network: String,
     /// Whether it is trained, or as initialised.
     pub trained: bool,
+    /// Of one that is measured on the way: steps made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<u64>,
     /// Its blocks, in order.
     pub blocks: Vec<String>,
     /// One for each seed.
@@ -125,6 +147,7 @@ pub fn gradients(
     let network = |(it, runs): (&Prepared<'_>, &[GradientRun])| NetworkGradients {
         network: it.name.clone(),
         trained: it.trained.is_some(),
+        step: it.step,
         blocks: it.spans.iter().map(|span| span.name.clone()).collect(),
         runs: runs.to_vec(),
     };
@@ -132,6 +155,7 @@ pub fn gradients(
         dataset: dataset.name().to_owned(),
         batch_size: options.batch_size,
         num_points: options.num_points,
+        training: None,
         networks: networks.map(network).collect(),
     })
 }
@@ -168,6 +192,7 @@ struct Prepared<'a> {
     graph: Graph,
     spans: Vec<BlockSpan>,
     trained: Option<&'a Weights>,
+    step: Option<u64>,
     /// For each class of the dataset, the network's.
     labels: Vec<u32>,
 }
@@ -176,9 +201,14 @@ impl<'a> Prepared<'a> {
     fn new(subject: &'a GradientSubject, dataset: &Dataset) -> Result<Self, StudyError> {
         let (name, architecture, model) = match subject {
             GradientSubject::Initial(architecture) => (architecture.name(), architecture, None),
-            GradientSubject::Trained { name, model } => {
+            GradientSubject::Trained { name, model }
+            | GradientSubject::OnTheWay { name, model } => {
                 (name.as_str(), &model.architecture, Some(&**model))
             }
+        };
+        let step = match subject {
+            GradientSubject::OnTheWay { model, .. } => Some(model.provenance.steps),
+            _ => None,
         };
         let num_classes = dataset.classes().len();
         let labels = match model {
@@ -202,7 +232,7 @@ impl<'a> Prepared<'a> {
         }
         let (name, spans) = (name.to_owned(), architecture.blocks());
         let trained = model.map(|model| &model.weights);
-        Ok(Self { name, architecture, graph, spans, trained, labels })
+        Ok(Self { name, architecture, graph, spans, trained, step, labels })
     }
 
     fn run(&self, batch: &Batch, num_points: usize, seed: u64) -> Result<GradientRun, StudyError> {
@@ -276,171 +306,6 @@ fn autocorrelation(vectors: &[f32], len: usize) -> Vec<Option<f64>> {
         (!cosines.is_empty()).then(|| mean(&cosines))
     };
     (1..=NUM_LAGS).map(at_lag).collect()
-}
-
-impl NetworkGradients {
-    /// Over the seeds, for each block: the mean norm.
-    fn mean_norms(&self) -> Vec<f64> {
-        let over_runs = |i| mean(&self.runs.iter().map(|run| run.norms[i]).collect::<Vec<_>>());
-        (0..self.blocks.len()).map(over_runs).collect()
-    }
-
-    /// Over the seeds: what is known of the correlation at a lag, from 1.
-    fn at_lag(&self, lag: usize) -> Vec<f64> {
-        self.runs.iter().filter_map(|run| *run.autocorrelation.get(lag - 1)?).collect()
-    }
-
-    fn finding(&self) -> String {
-        let (name, norms) = (&self.network, self.mean_norms());
-        let last = norms.last().copied().unwrap_or(0.0);
-        if last == 0.0 {
-            return format!("{name}: no gradient reaches its last block.");
-        }
-        let relative = || norms.iter().map(|norm| norm / last);
-        let (least, most) = (relative().fold(f64::MAX, f64::min), relative().fold(0.0, f64::max));
-        let bounds = format!("{VANISHING} and {} times that at the last block", 1.0 / VANISHING);
-        let extent = match (least < VANISHING, most > 1.0 / VANISHING) {
-            (true, _) => {
-                format!("they vanish: down to {} of that at the last block", figures(least))
-            }
-            (_, true) => {
-                format!("they explode: up to {} times that at the last block", figures(most))
-            }
-            _ => "they neither vanish nor explode".to_owned(),
-        };
-        format!(
-            "{name}: over {} blocks the norms of the loss's gradient lie within a factor of {}; at the \
-             first block it is {} times that at the last; {extent} (bounds: {bounds}).",
-            norms.len(),
-            figures(most / least),
-            figures(norms[0] / last),
-        )
-    }
-}
-
-impl GradientStudy {
-    /// What was found, as a person reads it.
-    pub fn section(&self) -> Section {
-        let num_seeds = self.networks.first().map_or(0, |network| network.runs.len());
-        let named = |trained: bool| match self.named(trained) {
-            names if names.is_empty() => "none".to_owned(),
-            names => names.join(", "),
-        };
-        let setting = [
-            ("as initialised", named(false)),
-            ("trained", named(true)),
-            ("data", format!("{}, train set", self.dataset)),
-            ("loss", format!("mean cross-entropy over {} samples", self.batch_size)),
-            (
-                "line",
-                format!("{} inputs from one sample to another, as one batch", self.num_points),
-            ),
-            ("seeds", format!("{num_seeds}, of initial weights, samples and projections")),
-            ("computed", "in f32, batch norms with the batch's statistics".to_owned()),
-        ];
-        let mut findings: Vec<String> = self.networks.iter().map(|it| it.finding()).collect();
-        findings.extend([1, NUM_LAGS].map(|lag| self.correlation_finding(lag)));
-        Section {
-            title: "Gradients over depth and between neighbouring inputs".to_owned(),
-            question: "Do gradients shrink on their way through the layers, and are those of \
-                       neighbouring inputs alike?"
-                .to_owned(),
-            setting: setting.map(|(name, value)| (name.to_owned(), value)).to_vec(),
-            charts: self.charts(),
-            tables: vec![self.norms_table(), self.correlation_table()],
-            findings,
-            commands: Vec::new(),
-        }
-    }
-
-    fn named(&self, trained: bool) -> Vec<&str> {
-        let networks = self.networks.iter().filter(|network| network.trained == trained);
-        networks.map(|network| network.network.as_str()).collect()
-    }
-
-    fn correlation_finding(&self, lag: usize) -> String {
-        let of = |network: &NetworkGradients| match network.at_lag(lag)[..] {
-            [] => format!("none in {}", network.network),
-            ref values => format!("{:.3} in {}", mean(values), network.network),
-        };
-        let of: Vec<String> = self.networks.iter().map(of).collect();
-        format!("Correlation of gradients at lag {lag}: {}.", of.join(", "))
-    }
-
-    fn norms_table(&self) -> Table {
-        let caption = "Norm of the loss's gradient at the input of each block, mean over seeds";
-        let mut table = Table::new(caption, ["Network", "Block", ">norm", ">of the last"]);
-        for network in &self.networks {
-            let norms = network.mean_norms();
-            for (block, norm) in network.blocks.iter().zip(&norms) {
-                let relative = norms.last().filter(|&&last| last > 0.0).map(|last| norm / last);
-                table.row([
-                    network.network.clone(),
-                    block.clone(),
-                    figures(*norm),
-                    relative.map_or("-".to_owned(), figures),
-                ]);
-            }
-        }
-        table
-    }
-
-    fn correlation_table(&self) -> Table {
-        const SHOWN: [usize; 5] = [1, 2, 4, 8, NUM_LAGS];
-        let caption = "Mean correlation of gradients at inputs on a line, over how many places they are \
-                       apart";
-        let lags = SHOWN.map(|lag| format!(">lag {lag}"));
-        let header = ["Network"].into_iter().chain(lags.iter().map(String::as_str));
-        let mut table = Table::new(caption, header);
-        for network in &self.networks {
-            let cells = SHOWN.map(|lag| spread(&network.at_lag(lag)));
-            table.row([network.network.clone()].into_iter().chain(cells));
-        }
-        table
-    }
-
-    fn charts(&self) -> Vec<Chart> {
-        let norms = self.networks.iter().enumerate().map(|(color, network)| {
-            let norms = network.mean_norms();
-            let points = norms.iter().enumerate().map(|(i, norm)| ((i + 1) as f64, *norm));
-            Line::new(&network.network, color, points.collect()).style(LineStyle::Marked)
-        });
-        let correlations = self.networks.iter().enumerate().map(|(color, network)| {
-            let known: Vec<(usize, Vec<f64>)> = (1..=NUM_LAGS)
-                .map(|lag| (lag, network.at_lag(lag)))
-                .filter(|(_, values)| !values.is_empty())
-                .collect();
-            let points = known.iter().map(|(lag, values)| (*lag as f64, mean(values))).collect();
-            let spread = known.iter().map(|(_, values)| standard_deviation(values)).collect();
-            let line = Line::new(&network.network, color, points).style(LineStyle::Marked);
-            Line { spread, ..line }
-        });
-        let norm_chart = LineChart {
-            lines: norms.collect(),
-            log_y: true,
-            ..LineChart::new("Gradient over depth", "block, from the input", "gradient norm")
-        };
-        let correlation_chart = LineChart {
-            lines: correlations.collect(),
-            ..LineChart::new("Gradients at neighbouring inputs", "lag", "correlation")
-        };
-        vec![
-            Chart {
-                name: "gradient-norm".to_owned(),
-                caption: "Norm of the loss's gradient at the input of each block, mean over seeds."
-                    .to_owned(),
-                lines: norm_chart,
-            },
-            Chart {
-                name: "gradient-autocorrelation".to_owned(),
-                caption:
-                    "Correlation of gradients at inputs on the line between two samples, over \
-                          their distance; bars are standard deviations over seeds."
-                        .to_owned(),
-                lines: correlation_chart,
-            },
-        ]
-    }
 }
 
 #[cfg(test)]

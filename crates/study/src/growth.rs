@@ -8,6 +8,7 @@ use residua_train::{Length, Recipe, Schedule, Start, read_metrics};
 use serde::{Deserialize, Serialize};
 
 use crate::compare::Errors;
+use crate::run::MODEL_FILE;
 use crate::section::percent_of;
 use crate::{Chart, RunState, Section, StudyError, StudyRun, Table, changed_model, start_from};
 
@@ -86,7 +87,7 @@ impl Growth {
         if !matches!(before.state()?, RunState::Finished(_)) {
             return Ok(None);
         }
-        let model = Model::load(before.folder.join("model.safetensors"))?;
+        let model = Model::load(before.folder.join(MODEL_FILE))?;
         let velocity = Start::of_run(&before.folder)?.map(|start| start.velocity);
         let velocity = velocity.unwrap_or_else(|| vec![0.0; model.weights.params.len()]);
         let (model, velocity) = self.deepen(model, velocity, &self.architectures[i])?;

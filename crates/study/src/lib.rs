@@ -34,7 +34,8 @@ pub use continued::{Continuation, Continued, Kept, Trained, start_from};
 pub use difference::{Difference, difference};
 pub use error::StudyError;
 pub use gradients::{
-    GradientOptions, GradientRun, GradientStudy, GradientSubject, NetworkGradients, gradients,
+    GradientOptions, GradientRun, GradientStudy, GradientSubject, GradientTraining,
+    NetworkGradients, gradients,
 };
 pub use growth::{Grown, GrownStage, Growth};
 pub use identity::{

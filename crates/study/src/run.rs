@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::StudyError;
 
+/// What a run that came to its end leaves.
+pub(crate) const MODEL_FILE: &str = "model.safetensors";
 /// Says in the folder of a run that its loss was no number; there is no summary then.
 const DIVERGED_FILE: &str = "diverged.json";
 

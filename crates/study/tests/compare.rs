@@ -45,13 +45,15 @@ fn comparison(folder: &Path, num_seeds: u64) -> Comparison {
 
 /// Trains all that is missing.
 fn carry_out(comparison: &Comparison) -> Compare {
+    let keep_every = comparison.keep_every(&dataset());
+    let options = RunOptions { keep_every, ..RunOptions::default() };
     for run in comparison.runs() {
         if !run.state().unwrap().is_over() {
             let stop = AtomicBool::new(false);
-            assert!(run.carry_out(&dataset(), RunOptions::default(), &mut (), &stop).unwrap());
+            assert!(run.carry_out(&dataset(), options, &mut (), &stop).unwrap());
         }
     }
-    comparison.result(&dataset()).unwrap()
+    comparison.result(&dataset(), &|_| ()).unwrap()
 }
 
 #[test]
@@ -98,7 +100,7 @@ fn finished_runs_are_used_again() {
     let summary = comparison(folder.path(), 1).runs()[0].folder.join("summary.json");
     let written = std::fs::metadata(&summary).unwrap().modified().unwrap();
 
-    let before = comparison(folder.path(), 2).result(&dataset()).unwrap();
+    let before = comparison(folder.path(), 2).result(&dataset(), &|_| ()).unwrap();
     assert_eq!(before.num_missing, 4);
     let second = carry_out(&comparison(folder.path(), 2));
     assert_eq!(std::fs::metadata(&summary).unwrap().modified().unwrap(), written);
@@ -156,6 +158,7 @@ fn network(family: Family, depth: usize, train_errors: &[f64]) -> Network {
             dev_error: None,
             branch_norms: None,
         }],
+        branch_ratios: Vec::new(),
     }
 }
 
@@ -235,7 +238,7 @@ fn a_record_comes_back_from_its_folder() {
 }
 
 #[test]
-fn decay_is_told_from_the_norms_of_the_last_weights() {
+fn decay_is_told_from_the_norms_of_the_last_weights_and_the_size_of_branches() {
     let folder = tempfile::tempdir().unwrap();
     let mut comparison = comparison(folder.path(), 1);
     let variants = Variants { depths: vec![4], weight_decays: vec![0.0, 0.5], ..variants() };
@@ -244,8 +247,16 @@ fn decay_is_told_from_the_norms_of_the_last_weights() {
     let norm = |i: usize| result.networks[i].curve.last().unwrap().branch_norms.unwrap().weight;
     // Plain without decay, with it; residual the same.
     assert!(norm(1) < 0.95 * norm(0) && norm(3) < 0.95 * norm(2), "{} {}", norm(1), norm(0));
+    let ratios = |i: usize| &result.networks[i].branch_ratios;
+    let steps: Vec<u64> = ratios(2).iter().map(|point| point.step).collect();
+    assert_eq!(steps, [0, 2, 4, 6, 8, 10, 12], "twelve steps, at most eight models on the way");
+    // The same initial weights; then decay without batch norm's scale leaves the branch smaller.
+    assert_eq!(ratios(2)[0], ratios(3)[0]);
+    let last = |i: usize| ratios(i).last().unwrap().ratio;
+    assert!(last(3) < 0.95 * last(2), "{} {}", last(3), last(2));
     let section = result.section();
-    assert!(section.charts.iter().any(|chart| chart.name == "weight-norms"));
+    let charts: Vec<&str> = section.charts.iter().map(|chart| chart.name.as_str()).collect();
+    assert!(charts.ends_with(&["weight-norms", "bias-norms", "branch-ratios"]), "{charts:?}");
     let finding = section.findings.iter().find(|finding| finding.contains("in place of 0"));
     let finding = finding.expect("one for each family");
     assert!(finding.contains(&format!("is {:.2} at the end, not {:.2}", norm(1), norm(0))));

@@ -1,6 +1,5 @@
 use std::collections::HashMap;
 use std::fs;
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use residua_format::{F32Tensor, write_whole};
@@ -11,6 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::write_error;
 use crate::progress::Progress;
+use crate::step_files::StepFiles;
 use crate::{CheckpointError, Recipe, TrainError};
 
 /// A checkpoint is a safetensors file with the flat tensors `params`, `buffers` and `velocity` and
@@ -99,13 +99,11 @@ fn values(tensors: &SafeTensors<'_>, name: &str) -> Result<Vec<f32>, CheckpointE
 
 /// The checkpoints of a run.
 #[derive(Debug)]
-pub(crate) struct CheckpointFolder {
-    path: PathBuf,
-}
+pub(crate) struct CheckpointFolder(StepFiles);
 
 impl CheckpointFolder {
     pub(crate) fn new(path: PathBuf) -> Self {
-        Self { path }
+        Self(StepFiles::new(path, "ckpt"))
     }
 
     /// Writes a checkpoint, then removes those that are no longer kept.
@@ -115,41 +113,28 @@ impl CheckpointFolder {
         weights: &Weights,
         velocity: &[f32],
     ) -> Result<PathBuf, TrainError> {
-        let path = self.path.join(file_name(header.step));
+        let path = self.0.path(header.step);
         let bytes = to_bytes(header, weights, velocity)
             .map_err(|source| TrainError::Checkpoint { path: path.clone(), source })?;
-        fs::create_dir_all(&self.path).map_err(|source| write_error(&self.path, source))?;
+        let folder = self.0.folder();
+        fs::create_dir_all(folder).map_err(|source| write_error(folder, source))?;
         write_whole(&path, |file| file.write_all(&bytes))?;
-        for (_, old) in self.list()?.into_iter().skip(NUM_KEPT) {
+        for (_, old) in self.0.list()?.into_iter().rev().skip(NUM_KEPT) {
             fs::remove_file(&old).map_err(|source| write_error(&old, source))?;
         }
         Ok(path)
     }
 
-    /// Step and file of every checkpoint, the newest first.
-    pub(crate) fn list(&self) -> Result<Vec<(u64, PathBuf)>, TrainError> {
-        let entries = match fs::read_dir(&self.path) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(source) => return Err(TrainError::Read { path: self.path.clone(), source }),
-        };
-        let mut found = Vec::new();
-        for entry in entries {
-            let entry =
-                entry.map_err(|source| TrainError::Read { path: self.path.clone(), source })?;
-            if let Some(step) = entry.file_name().to_str().and_then(step_of) {
-                found.push((step, entry.path()));
-            }
-        }
-        found.sort_unstable_by(|left, right| right.cmp(left));
-        Ok(found)
+    /// Whether there is none, damaged ones aside.
+    pub(crate) fn is_empty(&self) -> Result<bool, TrainError> {
+        Ok(self.0.list()?.is_empty())
     }
 
     /// The newest checkpoint that verifies. Newer ones that were cut short or changed are set aside
     /// under another name; one that can't be read, or only by a later version, is an error.
     pub(crate) fn newest(&self) -> Result<Found, TrainError> {
         let mut damaged = Vec::new();
-        for (step, path) in self.list()? {
+        for (step, path) in self.0.list()?.into_iter().rev() {
             let error = match Checkpoint::read(&path) {
                 Ok(checkpoint) if checkpoint.header.step == step => {
                     return Ok(Found { newest: Some((path, checkpoint)), damaged });
@@ -173,13 +158,4 @@ pub(crate) struct Found {
     pub(crate) newest: Option<(PathBuf, Checkpoint)>,
     /// The newer ones, which do not.
     pub(crate) damaged: Vec<(PathBuf, CheckpointError)>,
-}
-
-fn file_name(step: u64) -> String {
-    format!("step-{step:08}.ckpt")
-}
-
-fn step_of(name: &str) -> Option<u64> {
-    let step = name.strip_prefix("step-")?.strip_suffix(".ckpt")?.parse().ok()?;
-    (file_name(step) == name).then_some(step)
 }

@@ -2,7 +2,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use residua_data::{Dataset, EvalLoader, Kind, Preprocessing, Split, default_workers};
+use residua_data::{
+    Dataset, EvalLoader, Kind, OnProgress, Preprocessing, Progress, Split, default_workers,
+};
 use residua_engine::{Isa, Plan, PlanError, PlanOptions, Precision};
 use residua_format::Model;
 use residua_graph::{Graph, Weights};
@@ -132,8 +134,23 @@ pub fn evaluate(
     split: Split,
     options: &EvalOptions,
 ) -> Result<Evaluation, TrainError> {
+    evaluate_with_progress(model, dataset, split, options, &|_| ())
+}
+
+/// [`evaluate`], telling `on_progress` after each sample.
+///
+/// # Errors
+/// As [`evaluate`].
+pub fn evaluate_with_progress(
+    model: &Model,
+    dataset: &Arc<Dataset>,
+    split: Split,
+    options: &EvalOptions,
+    on_progress: OnProgress<'_>,
+) -> Result<Evaluation, TrainError> {
     let mut tally = Tally::new(model.classes.len());
-    on_split(model, dataset, split, options, |logits, label| tally.add(logits, label))?;
+    let on_sample = |logits: &[f32], label| tally.add(logits, label);
+    on_split(model, dataset, split, options, on_sample, on_progress)?;
     Ok(tally.evaluation(&model.classes))
 }
 
@@ -143,7 +160,8 @@ fn on_split(
     dataset: &Arc<Dataset>,
     split: Split,
     options: &EvalOptions,
-    on_sample: impl FnMut(&[f32], usize),
+    mut on_sample: impl FnMut(&[f32], usize),
+    on_progress: OnProgress<'_>,
 ) -> Result<(), TrainError> {
     options.check_views(dataset)?;
     let labels = match_classes(&model.classes, dataset)?;
@@ -151,7 +169,13 @@ fn on_split(
     let isa = Isa::best().map_err(PlanError::from)?;
     let mut evaluator = Evaluator::new(&graph, options, isa, default_workers())?;
     let pass = Pass { dataset, split, preprocessing: &model.preprocessing, labels, stop: None };
-    evaluator.on_samples(&model.weights, &pass, on_sample).map(drop)
+    let mut progress = Progress { done: 0, total: dataset.len(split) };
+    let counted = |logits: &[f32], label| {
+        on_sample(logits, label);
+        progress.done += 1;
+        on_progress(progress);
+    };
+    evaluator.on_samples(&model.weights, &pass, counted).map(drop)
 }
 
 /// What a model puts out for the samples of a split, in their order.
@@ -176,7 +200,8 @@ impl Outputs {
     }
 }
 
-/// The outputs of a model on a split, under the conditions of [`evaluate`].
+/// The outputs of a model on a split, under the conditions of [`evaluate`]. Tells `on_progress` after each
+/// sample.
 ///
 /// # Errors
 /// As [`evaluate`].
@@ -185,13 +210,15 @@ pub fn outputs(
     dataset: &Arc<Dataset>,
     split: Split,
     options: &EvalOptions,
+    on_progress: OnProgress<'_>,
 ) -> Result<Outputs, TrainError> {
     let num_classes = model.classes.len();
     let (mut logits, mut labels) = (Vec::new(), Vec::new());
-    on_split(model, dataset, split, options, |sample, label| {
+    let on_sample = |sample: &[f32], label| {
         logits.extend_from_slice(sample);
         labels.push(label as u32);
-    })?;
+    };
+    on_split(model, dataset, split, options, on_sample, on_progress)?;
     Ok(Outputs { logits, labels, num_classes })
 }
 

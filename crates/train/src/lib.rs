@@ -19,6 +19,7 @@ mod run_folder;
 mod schedule;
 mod session;
 mod start;
+mod step_files;
 mod summary;
 mod train_step;
 mod trainer;
@@ -27,12 +28,13 @@ mod whitening;
 pub use branch_norms::{BranchNorms, branch_norms};
 pub use error::{CheckpointError, TrainError};
 pub use evaluation::{
-    ClassScores, EvalOptions, Evaluation, Outputs, Predictor, evaluate, match_classes, outputs,
-    predict,
+    ClassScores, EvalOptions, Evaluation, Outputs, Predictor, evaluate, evaluate_with_progress,
+    match_classes, outputs, predict,
 };
 pub use metrics::{MetricsRecord, read_metrics};
 pub use observer::{Event, Observer, Started, StepReport, Warning};
 pub use recipe::{EarlyImages, Length, Recipe};
+pub use run_folder::kept_models;
 pub use schedule::{Schedule, warmup_factor};
 pub use start::Start;
 pub use summary::{SplitSummary, Summary};

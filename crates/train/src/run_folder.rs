@@ -4,12 +4,15 @@ use std::path::{Path, PathBuf};
 use crate::TrainError;
 use crate::checkpoint::CheckpointFolder;
 use crate::error::write_error;
+use crate::step_files::StepFiles;
 
 /// What a run leaves in its folder, in the order in which it is removed when the run is overwritten:
 /// without `config.toml` there is nothing to resume.
 const FILES: [&str; 5] =
     ["config.toml", "summary.json", "model.safetensors", "curves.svg", "metrics.jsonl"];
 pub(crate) const CHECKPOINTS: &str = "checkpoints";
+/// Models that were kept on the way.
+const MODELS: &str = "models";
 const LOCK: &str = ".lock";
 
 /// The folder of a run, locked against other processes as long as this lives.
@@ -28,9 +31,9 @@ impl RunFolder {
         if overwrite {
             folder.remove_run()?;
         }
-        let checkpoints = folder.checkpoints().list()?;
+        let no_checkpoint = folder.checkpoints().is_empty()?;
         let found = FILES.into_iter().find(|file| path.join(file).exists());
-        match found.or((!checkpoints.is_empty()).then_some(CHECKPOINTS)) {
+        match found.or((!no_checkpoint).then_some(CHECKPOINTS)) {
             Some(found) => Err(TrainError::RunExists { path: path.to_owned(), found }),
             None => Ok(folder),
         }
@@ -66,6 +69,9 @@ impl RunFolder {
             name.starts_with("step-") && [".ckpt", ".damaged"].iter().any(|end| name.ends_with(end))
         };
         remove_matching(&self.path.join(CHECKPOINTS), is_checkpoint)?;
+        for (_, model) in self.models().list()? {
+            remove_if_there(&model)?;
+        }
         self.remove_temporaries()
     }
 
@@ -76,8 +82,9 @@ impl RunFolder {
             name.ends_with(".tmp")
                 && name.strip_prefix('.').is_some_and(|rest| starts.any(|s| rest.starts_with(s)))
         };
-        remove_matching(&self.path, is_ours)?;
-        remove_matching(&self.path.join(CHECKPOINTS), is_ours)
+        ["", CHECKPOINTS, MODELS]
+            .into_iter()
+            .try_for_each(|folder| remove_matching(&self.path.join(folder), is_ours))
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -92,6 +99,25 @@ impl RunFolder {
     pub(crate) fn checkpoints(&self) -> CheckpointFolder {
         CheckpointFolder::new(self.path.join(CHECKPOINTS))
     }
+
+    pub(crate) fn models(&self) -> StepFiles {
+        models(&self.path)
+    }
+}
+
+fn models(run: &Path) -> StepFiles {
+    StepFiles::new(run.join(MODELS), "safetensors")
+}
+
+/// Steps and files of the models that a run kept on its way ([`RunOptions::keep_every`]), the first one
+/// first.
+///
+/// # Errors
+/// A folder that can't be read. One that is not there has no models.
+///
+/// [`RunOptions::keep_every`]: crate::RunOptions::keep_every
+pub fn kept_models(run: &Path) -> Result<Vec<(u64, PathBuf)>, TrainError> {
+    models(run).list()
 }
 
 /// Removes the files of a folder, if it is there, whose names match.

@@ -1,3 +1,5 @@
+use std::fs;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,6 +12,7 @@ use residua_graph::{Graph, Weights};
 use residua_resnet::init_weights;
 
 use crate::checkpoint::{Checkpoint, CheckpointHeader};
+use crate::error::write_error;
 use crate::evaluation::{Evaluator, Pass, Tally};
 use crate::metrics::MetricsLog;
 use crate::plot::{ErrorCurve, error_curves};
@@ -58,10 +61,11 @@ struct Intervals {
     record: u64,
     evaluate: u64,
     checkpoint: u64,
+    keep: Option<NonZeroU64>,
 }
 
 impl Intervals {
-    fn new(recipe: &Recipe, steps_per_epoch: u64) -> Self {
+    fn new(recipe: &Recipe, steps_per_epoch: u64, keep: Option<NonZeroU64>) -> Self {
         let total_steps = recipe.length.steps(steps_per_epoch);
         // A run has at most about this many of each: an epoch may be a few steps.
         const MOST: u64 = 200;
@@ -78,6 +82,7 @@ impl Intervals {
             record: (total_steps / MOST).clamp(1, steps_per_epoch),
             evaluate: recipe.eval_every.unwrap_or(epochs),
             checkpoint: recipe.checkpoint_every.unwrap_or(epochs),
+            keep,
         }
     }
 
@@ -115,7 +120,8 @@ impl<'a> Session<'a> {
         let (batch_size, seed, augment) = (recipe.batch_size, recipe.seed, recipe.augment);
         let mut loader_options =
             LoaderOptions { batch_size, seed, augment, image_size: None, workers };
-        let intervals = Intervals::new(&recipe, loader_options.steps_per_epoch(&dataset));
+        let intervals =
+            Intervals::new(&recipe, loader_options.steps_per_epoch(&dataset), options.keep_every);
         let first_step = resumed.as_ref().map_or(0, |checkpoint| checkpoint.header.step);
         let early = match first_step < intervals.early_steps {
             true => recipe.early_architecture()?,
@@ -177,6 +183,9 @@ impl<'a> Session<'a> {
         // A run that was killed while it finished has all its steps behind it.
         let mut checkpointed = self.step;
         while self.step < intervals.total_steps {
+            if intervals.keep.is_some_and(|interval| self.step.is_multiple_of(interval.get())) {
+                self.keep_model()?;
+            }
             if self.stop.load(Ordering::Relaxed) {
                 if checkpointed != self.step {
                     self.checkpoint()?;
@@ -317,6 +326,13 @@ impl<'a> Session<'a> {
         self.observer.on_event(&Event::Checkpointed { step: self.step, path: &path });
         self.last_checkpoint = Some(path);
         Ok(())
+    }
+
+    /// Keeps the model as it is before the next step.
+    fn keep_model(&self) -> Result<(), TrainError> {
+        let files = self.folder.models();
+        fs::create_dir_all(files.folder()).map_err(|source| write_error(files.folder(), source))?;
+        Ok(self.model(self.train_step.weights().clone()).save(files.path(self.step))?)
     }
 
     /// Writes the model, then measures and sums up. Only here is the test split touched.

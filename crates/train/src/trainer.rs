@@ -1,3 +1,4 @@
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -20,6 +21,9 @@ pub struct RunOptions {
     /// The most that kernels may use; the best there is if not set. Only this one changes the last
     /// bits of the result.
     pub isa: Option<Isa>,
+    /// Steps between models that are kept on the way, from the initial one on; none if not set.
+    /// [`kept_models`](crate::kept_models) lists them.
+    pub keep_every: Option<NonZeroU64>,
 }
 
 /// How a session of training ended.
@@ -37,9 +41,9 @@ pub enum Outcome {
 /// A run of training in a folder of its own, which it locks.
 ///
 /// The folder holds `config.toml` (the [`Recipe`]), `metrics.jsonl`, `checkpoints/`, and at the end
-/// `model.safetensors`, `curves.svg` and `summary.json`. Every file is written whole; a run that is
-/// killed at any moment is resumed with [`Trainer::resume`] from its newest checkpoint and ends
-/// with the same bits in its model file as if nothing had happened.
+/// `model.safetensors`, `curves.svg` and `summary.json`; `models/` if some are kept on the way. Every
+/// file is written whole; a run that is killed at any moment is resumed with [`Trainer::resume`] from
+/// its newest checkpoint and ends with the same bits in its model file as if nothing had happened.
 ///
 /// ```no_run
 /// use std::sync::{Arc, atomic::AtomicBool};

@@ -3,14 +3,18 @@
 mod small_run;
 
 use std::fs;
+use std::num::NonZeroU64;
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use residua_data::{LoaderOptions, Split, TrainLoader};
 use residua_engine::{Isa, Precision};
+use residua_format::Model;
 use residua_resnet::{InitOptions, Shape, init_weights};
 use residua_train::{
     EarlyImages, EvalOptions, Event, Observer, Outcome, Recipe, RunOptions, TrainStep, Trainer,
-    evaluate, read_metrics,
+    evaluate, kept_models, read_metrics,
 };
 use small_run::{
     Task, interrupt, message, model, model_bytes, resume, train, train_watched, two_threads,
@@ -127,7 +131,8 @@ fn weights_have_the_same_bits_on_any_number_of_threads() {
         let dataset = task.dataset();
         let digests = [1, 2, 7].map(|threads| {
             let folder = tempfile::tempdir().unwrap();
-            let options = RunOptions { threads: Some(threads), workers: Some(threads), isa: None };
+            let threads = Some(threads);
+            let options = RunOptions { threads, workers: threads, ..RunOptions::default() };
             train_watched(folder.path(), recipe.clone(), &dataset, options, &mut ()).unwrap();
             model_bytes(folder.path())
         });
@@ -136,10 +141,7 @@ fn weights_have_the_same_bits_on_any_number_of_threads() {
         // Another seed gives other weights: the comparison can tell.
         let folder = tempfile::tempdir().unwrap();
         train(folder.path(), Recipe { seed: 6, ..recipe }, &dataset).unwrap();
-        assert_ne!(
-            model(folder.path()).weights,
-            residua_format::Model::from_bytes(&digests[0]).unwrap().weights
-        );
+        assert_ne!(model(folder.path()).weights, Model::from_bytes(&digests[0]).unwrap().weights);
     }
 }
 
@@ -174,6 +176,43 @@ fn interrupted_runs_resume_to_the_same_bits() {
         assert_eq!(resume(parts.path(), &dataset).unwrap().train, uninterrupted.train);
         assert_eq!(model_bytes(parts.path()), model_bytes(whole.path()));
     }
+}
+
+#[test]
+fn models_on_the_way_are_kept_and_are_those_of_an_interrupted_run() {
+    let task = Task::Shapes;
+    let (dataset, recipe) = (task.dataset(), task.recipe());
+    let options = RunOptions { keep_every: NonZeroU64::new(10), ..two_threads() };
+    let create = |folder: &Path, overwrite, options| {
+        Trainer::create(folder, overwrite, recipe.clone(), Arc::clone(&dataset), options).unwrap()
+    };
+    let kept = |folder: &Path| -> Vec<(u64, Vec<u8>)> {
+        let models = kept_models(folder).unwrap().into_iter();
+        models.map(|(step, path)| (step, fs::read(path).unwrap())).collect()
+    };
+    let (whole, parts) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    create(whole.path(), false, options).run(&mut (), &AtomicBool::new(false)).unwrap();
+    assert_eq!(
+        interrupt(create(parts.path(), false, options), 13),
+        Outcome::Interrupted { step: 13 }
+    );
+    let resumed = Trainer::resume(parts.path(), Arc::clone(&dataset), options).unwrap();
+    resumed.run(&mut (), &AtomicBool::new(false)).unwrap();
+
+    assert_eq!(kept(parts.path()), kept(whole.path()));
+    let steps: Vec<u64> = kept(whole.path()).iter().map(|(step, _)| *step).collect();
+    assert_eq!(steps, [0, 10, 20]);
+    for (step, bytes) in kept(whole.path()) {
+        let kept = Model::from_bytes(&bytes).unwrap();
+        assert_eq!(kept.provenance.steps, step);
+        assert_ne!(kept.weights, model(whole.path()).weights);
+    }
+    // Keeping them changes nothing, and they go with the run.
+    let without = tempfile::tempdir().unwrap();
+    train(without.path(), recipe.clone(), &dataset).unwrap();
+    assert_eq!(model_bytes(without.path()), model_bytes(whole.path()));
+    drop(create(whole.path(), true, two_threads()));
+    assert_eq!(kept(whole.path()), []);
 }
 
 #[test]

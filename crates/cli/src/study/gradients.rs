@@ -1,27 +1,34 @@
 //! `residua study gradients`: gradients over depth and between neighbouring inputs.
 
-use std::path::Path;
+use std::num::NonZeroU64;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 use residua_data::Dataset;
 use residua_graph::Shape;
 use residua_resnet::Architecture;
-use residua_study::{GradientOptions, GradientSubject, Study, gradients};
+use residua_study::{
+    GradientOptions, GradientStudy, GradientSubject, GradientTraining, RunState, Study, StudyRun,
+    gradients,
+};
+use residua_train::{Length, Recipe, RunOptions, kept_models};
 
-use crate::arguments::{OpenArgs, ThreadArgs};
+use crate::arguments::{OpenArgs, PrecisionArg, ThreadArgs};
 use crate::failure::Outcome;
 use crate::inspect::{looks_like_path, read_toml};
 use crate::present::{PresentArgs, present};
-use crate::{model_file, progress};
+use crate::train::short_name;
+use crate::{interrupt, model_file, progress, study_runs};
 
 /// Measure gradients over depth, and how alike they are at neighbouring inputs
 ///
 /// For each network: the norm of the loss's gradient at the input of each block, and the correlation of
 /// the gradients at inputs on the line between two samples ("shattered gradients", Balduzzi et al. 2017).
 /// A name stands for a network as it is initialised, a model file or run folder for a trained one.
-/// Batch norms take the batch's statistics, as in training.
+/// Batch norms take the batch's statistics, as in training. With --steps the named networks are trained,
+/// and measured on the way.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct GradientsArgs {
@@ -43,6 +50,13 @@ pub(crate) struct GradientsArgs {
     #[arg(long, value_name = "NUMBER", default_value = "1",
           value_parser = clap::value_parser!(u32).range(1..))]
     seeds: u32,
+    /// Train the networks for so many steps, and measure them at the start, three times on the way, and at
+    /// the end
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
+    steps: Option<u64>,
+    /// Learning rate of these steps [default: what suits DATA]
+    #[arg(long, value_name = "RATE", requires = "steps")]
+    lr: Option<f64>,
     #[command(flatten)]
     present: PresentArgs,
     #[command(flatten)]
@@ -55,7 +69,11 @@ const EXAMPLES: &str = "\
 Examples:
   residua study gradients cifar-10-binary.tar.gz
   residua study gradients cifar-10-binary.tar.gz --model resnet20,plain20,plain20-no-norm --seeds 3
-  residua study gradients cifar-10-binary.tar.gz --model runs/first --out studies/gradients";
+  residua study gradients cifar-10-binary.tar.gz --model runs/first --out studies/gradients
+  residua study gradients cifar-10-binary.tar.gz --model resnet56,plain56 --steps 500";
+
+/// Models that are kept of a training, the last one aside.
+const NUM_KEPT: u64 = 4;
 
 pub(crate) fn run(args: &GradientsArgs) -> Result<Outcome> {
     let dataset = Arc::new(progress::open(&args.data, &args.open.options())?);
@@ -66,9 +84,67 @@ pub(crate) fn run(args: &GradientsArgs) -> Result<Outcome> {
         num_points: args.points as usize,
         num_seeds: args.seeds.into(),
     };
-    let found = args.threads.install(|| gradients(&subjects, &dataset, &options))??;
-    present(Study::Gradients(found), &args.present)?;
+    let Some(steps) = args.steps else {
+        let found = args.threads.install(|| gradients(&subjects, &dataset, &options))??;
+        present(Study::Gradients(found), &args.present)?;
+        return Ok(Outcome::Done);
+    };
+    let folder = args.present.out.clone().unwrap_or_else(|| {
+        Path::new("runs").join(format!("gradients-{}", short_name(dataset.name())))
+    });
+    let runs = runs(args, &subjects, &dataset, steps, &folder)?;
+    let keep_every = NonZeroU64::new(steps.div_ceil(NUM_KEPT));
+    let run_options = RunOptions { keep_every, ..args.threads.run_options() };
+    let stop = interrupt::stop_flag()?;
+    if !study_runs::carry_out(&runs, &dataset, run_options, &stop)? {
+        return Ok(Outcome::Interrupted);
+    }
+    let moments = runs.iter().map(moments).collect::<Result<Vec<_>>>()?.concat();
+    let found = args.threads.install(|| gradients(&moments, &dataset, &options))??;
+    let Recipe { lr, batch_size, .. } = runs[0].recipe;
+    let training = Some(GradientTraining { steps, lr, batch_size });
+    let present_args = PresentArgs { out: Some(folder), ..args.present.clone() };
+    present(Study::Gradients(GradientStudy { training, ..found }), &present_args)?;
     Ok(Outcome::Done)
+}
+
+/// The trainings of networks as they are initialised.
+fn runs(
+    args: &GradientsArgs,
+    subjects: &[GradientSubject],
+    dataset: &Dataset,
+    steps: u64,
+    folder: &Path,
+) -> Result<Vec<StudyRun>> {
+    let precision = PrecisionArg::Auto.resolve()?;
+    let run = |subject: &GradientSubject| {
+        let GradientSubject::Initial(architecture) = subject else {
+            bail!(
+                "--steps trains networks from their initial weights: expected names or .toml files"
+            );
+        };
+        let recipe =
+            Recipe::new(args.data.clone(), args.open.options(), dataset, architecture.clone());
+        let lr = args.lr.unwrap_or(recipe.lr);
+        let recipe = Recipe { lr, precision, length: Length::Steps(steps), ..recipe };
+        Ok(StudyRun::new(folder.join(architecture.name()), recipe))
+    };
+    subjects.iter().map(run).collect()
+}
+
+/// The network of a run as it was on the way and at the end, as far as it came.
+fn moments(run: &StudyRun) -> Result<Vec<GradientSubject>> {
+    let mut paths: Vec<PathBuf> =
+        kept_models(&run.folder)?.into_iter().map(|(_, path)| path).collect();
+    if let RunState::Finished(_) = run.state()? {
+        paths.push(run.folder.clone());
+    }
+    let moment = |path: &PathBuf| {
+        let model = Box::new(model_file::load(path)?);
+        let name = model.architecture.name().to_owned();
+        Ok(GradientSubject::OnTheWay { name, model })
+    };
+    paths.iter().map(moment).collect()
 }
 
 /// A network of the dataset's shape and classes, or a trained one.

@@ -92,7 +92,7 @@ fn go_on(
 ) -> Result<Outcome> {
     let run = start_from(model, velocity, recipe, folder.to_owned())?;
     let stop = interrupt::stop_flag()?;
-    if !study_runs::carry_out(std::slice::from_ref(&run), dataset, args.threads, &stop)? {
+    if !study_runs::carry_out(std::slice::from_ref(&run), dataset, super::options(args), &stop)? {
         return Ok(Outcome::Interrupted);
     }
     let residua_study::RunState::Finished(summary) = run.state()? else { return Ok(Outcome::No) };
@@ -112,7 +112,7 @@ fn go_on_deeper(
     let continuation = Continuation::new(model, velocity, recipe, folder)?;
     let runs = [continuation.original.clone(), continuation.deeper.clone()];
     let stop = interrupt::stop_flag()?;
-    if !study_runs::carry_out(&runs, dataset, args.threads, &stop)? {
+    if !study_runs::carry_out(&runs, dataset, super::options(args), &stop)? {
         return Ok(Outcome::Interrupted);
     }
     let options =

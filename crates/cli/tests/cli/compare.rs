@@ -32,6 +32,25 @@ fn a_comparison_goes_on_and_becomes_a_page() {
 }
 
 #[test]
+fn weight_decays_are_compared_from_depth_2_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let compare = COMPARE.replace("4,6", "2,4") + " --weight-decay 0,0.5 --out decay";
+    let json = run(folder.path(), &format!("{compare} --json")).expect(0).json();
+    let networks = json["networks"].as_array().unwrap();
+    let of = |name: &str| networks.iter().find(|network| network["name"] == name).unwrap();
+    let errors = |name: &str| of(name)["runs"][0]["errors"]["train"]["top1_error"].as_f64();
+    // Without a block there is nothing to go around.
+    let [plain, residual] = ["dense-plain2-w8, decay 0", "dense-resnet2-w8, decay 0"];
+    assert_eq!(errors(plain), errors(residual));
+    assert!(of(residual)["branch_ratios"].is_null(), "{}", of(residual));
+    let ratios = of("dense-resnet4-w8, decay 0.5")["branch_ratios"].as_array().unwrap();
+    assert_eq!(ratios.len(), 7);
+    assert!(folder.path().join("decay/branch-ratios.svg").exists());
+    let ran = run(folder.path(), &compare).expect(0);
+    assert!(ran.stdout.contains("‖F(x)‖/‖x‖"), "{}", ran.stdout);
+}
+
+#[test]
 fn what_is_no_study_makes_no_page() {
     let folder = tempfile::tempdir().unwrap();
     let ran = run(folder.path(), "report missing").expect(2);

@@ -19,6 +19,20 @@ fn shortcuts_go_and_come_back() {
             ["top1_error_before", "top1_error_after"].map(|key| one[key].as_f64().unwrap());
         assert!(after > before, "a residual network needs its shortcuts: {before} {after}");
     }
+    let tuned = run(
+        folder.path(),
+        &format!("{strip} --verify {SPIRALS} --fine-tune-steps 20 --lr 0.01 --json")
+            .replace("--out plain", "--out tuned"),
+    );
+    let tuned = tuned.expect(0).json();
+    assert_eq!(tuned["verified"], json["verified"], "before the training");
+    assert_eq!((&tuned["tuned"]["steps"], &tuned["tuned"]["lr"]), (&20.into(), &0.01.into()));
+    let summary = std::fs::read(folder.path().join("tuned.run/summary.json")).unwrap();
+    let summary: serde_json::Value = serde_json::from_slice(&summary).unwrap();
+    let precision = summary["precision"].as_str().unwrap();
+    let eval = format!("eval tuned {SPIRALS} --split test --precision {precision} --json");
+    let measured = run(folder.path(), &eval).expect(0).json();
+    assert_eq!(measured["top1_error"], tuned["tuned"]["test_error"]);
     let add = "convert --add-shortcuts plain --out back";
     let ran = run(folder.path(), add).expect(0);
     assert!(ran.stdout.starts_with("dense-plain8-w32 → dense-resnet8-w32"), "{}", ran.stdout);
@@ -39,4 +53,7 @@ fn the_wrong_direction_is_refused() {
     assert!(ran.stderr.contains("dense-plain8-w32 has no shortcuts"), "{}", ran.stderr);
     assert!(!folder.path().join("x").exists());
     run(folder.path(), &format!("convert {model} --out x")).expect(2);
+    let strip = format!("convert --strip-shortcuts {model} --out x --fine-tune-steps 2");
+    let ran = run(folder.path(), &strip).expect(2);
+    assert!(ran.stderr.contains("trains on the data of --verify"), "{}", ran.stderr);
 }

@@ -92,6 +92,40 @@ fn gradients_of_named_and_trained_networks_are_compared() {
 }
 
 #[test]
+fn gradients_are_measured_on_the_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let study = format!(
+        "study gradients {SPIRALS} --model dense-resnet6-w8,dense-plain6-w8 --batch-size 16 --points 20 \
+         --steps 10 --lr 0.05 --out kept"
+    );
+    let ran = run(folder.path(), &study).expect(0);
+    for text in ["dense-resnet6-w8 at step 0", "dense-plain6-w8 at step 10"] {
+        assert!(ran.stdout.contains(text), "{text}: {}", ran.stdout);
+    }
+    let kept = record(&folder.path().join("kept"));
+    assert_eq!(kept["training"]["lr"], 0.05);
+    let steps = |networks: &[Value]| -> Vec<Option<u64>> {
+        networks.iter().map(|network| network["step"].as_u64()).collect()
+    };
+    let networks = kept["networks"].as_array().unwrap();
+    let (residual, plain) = networks.split_at(5);
+    assert_eq!(steps(residual), [0, 3, 6, 9, 10].map(Some));
+    assert_eq!(steps(plain), steps(residual));
+    assert!(folder.path().join("kept/gradient-ratio-over-training.svg").exists());
+    // As if the networks had been named without training.
+    let untrained = study.replace(" --steps 10 --lr 0.05 --out kept", " --json");
+    let untrained = run(folder.path(), &untrained).expect(0).json();
+    assert_eq!(untrained["networks"][0]["runs"], residual[0]["runs"]);
+    assert_ne!(untrained["networks"][0]["runs"], residual[4]["runs"]);
+    // The runs are there already.
+    let again = run(folder.path(), &study).expect(0);
+    assert_eq!(again.stderr.matches("is there already").count(), 2, "{}", again.stderr);
+    let (model, with_model) = (spirals().display(), "--model dense-resnet6-w8,dense-plain6-w8");
+    let ran = run(folder.path(), &study.replace(with_model, &format!("--model {model}"))).expect(2);
+    assert!(ran.stderr.contains("expected names or .toml files"), "{}", ran.stderr);
+}
+
+#[test]
 fn stacks_learn_the_identity() {
     let folder = tempfile::tempdir().unwrap();
     let study = "study identity-task --depth 2,4 --steps 60 --width 4 --seeds 2 --lr 0.03,0.1";

@@ -1,8 +1,11 @@
+use std::num::NonZeroU64;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use residua_data::Dataset;
+use residua_data::{Dataset, OnProgress, Progress};
 use residua_train::{BranchNorms, MetricsRecord, Recipe, Summary, read_metrics};
 
+use super::decay::branch_ratios;
 use super::{Compare, Compared, CurvePoint, Ended, Errors, Network};
 use crate::section::mean;
 use crate::{Diverged, RunState, StudyError, StudyRun};
@@ -49,14 +52,30 @@ impl Comparison {
         decays.any(|decay| Some(decay) != first)
     }
 
-    /// What is known so far.
+    /// Steps after which runs keep a model, as [`RunOptions::keep_every`] takes them: where weight decays are
+    /// compared, so that their blocks can be measured.
+    ///
+    /// [`RunOptions::keep_every`]: residua_train::RunOptions::keep_every
+    pub fn keep_every(&self, dataset: &Dataset) -> Option<NonZeroU64> {
+        const NUM_MODELS: u64 = 8;
+        let steps = self.recipe.total_steps(dataset).div_ceil(NUM_MODELS);
+        NonZeroU64::new(steps).filter(|_| self.has_several_decays())
+    }
+
+    /// What is known so far. Blocks of models that were kept are measured, on the threads of the pool it is
+    /// called in.
     ///
     /// # Errors
     /// Files of a run that can't be read.
-    pub fn result(&self, dataset: &Dataset) -> Result<Compare, StudyError> {
-        let mut networks = Vec::new();
-        for network in &self.networks {
-            networks.push(self.network(network)?);
+    pub fn result(
+        &self,
+        dataset: &Arc<Dataset>,
+        on_progress: OnProgress<'_>,
+    ) -> Result<Compare, StudyError> {
+        let (mut networks, total) = (Vec::new(), self.networks.len());
+        for (done, network) in self.networks.iter().enumerate() {
+            on_progress(Progress { done, total });
+            networks.push(self.network(network, dataset)?);
         }
         let num_ended: usize = networks.iter().map(|network| network.runs.len()).sum();
         let recipe = &self.recipe;
@@ -75,8 +94,9 @@ impl Comparison {
         })
     }
 
-    fn network(&self, network: &Compared) -> Result<Network, StudyError> {
+    fn network(&self, network: &Compared, dataset: &Arc<Dataset>) -> Result<Network, StudyError> {
         let (mut runs, mut records) = (Vec::new(), Vec::new());
+        let mut ratios = Vec::new();
         for &seed in &self.seeds {
             let run = self.run(network, seed);
             let ended =
@@ -85,6 +105,9 @@ impl Comparison {
                 RunState::Finished(summary) => {
                     let Summary { train, dev, test, steps, seconds, .. } = *summary;
                     runs.push(ended(Some(Errors { train, dev, test }), steps, seconds));
+                    if records.is_empty() {
+                        ratios = branch_ratios(&run.folder, dataset)?;
+                    }
                     records.push(read_metrics(&run.folder.join("metrics.jsonl"))?);
                 }
                 RunState::Diverged(Diverged { step }) => runs.push(ended(None, step, 0.0)),
@@ -108,6 +131,7 @@ impl Comparison {
             weight_decay: *weight_decay,
             runs,
             curve: mean_curve(&records),
+            branch_ratios: ratios,
         })
     }
 }

@@ -1,7 +1,7 @@
 use residua_resnet::Family;
 use residua_train::plot::{ErrorCurve, Line, LineChart, LineStyle, error_chart};
 
-use super::{Compare, CurvePoint, Network};
+use super::{Compare, Network};
 use crate::section::{mean, percent_spread, standard_deviation};
 use crate::{Chart, Section, Table};
 
@@ -107,7 +107,7 @@ impl Compare {
     }
 
     /// What distinguishes a network beside its depth, as far as networks of this comparison differ in it.
-    fn series_name(&self, network: &Network) -> String {
+    pub(super) fn series_name(&self, network: &Network) -> String {
         let mut name = match network.family {
             Family::Plain => "plain",
             Family::Residual => "residual",
@@ -151,30 +151,8 @@ impl Compare {
                 charts.push(Chart { name: format!("depth-{split}"), caption, lines });
             }
         }
-        charts.extend(self.decay_chart());
+        charts.extend(self.decay_charts());
         charts
-    }
-
-    /// The weights of branches over training, where weight decays are compared.
-    fn decay_chart(&self) -> Option<Chart> {
-        let first = self.networks.first()?.weight_decay;
-        if self.networks.iter().all(|network| network.weight_decay == first) {
-            return None;
-        }
-        let line = |(color, network): (usize, &Network)| {
-            let point = |point: &CurvePoint| Some((point.step as f64, point.branch_norms?.weight));
-            Line::new(&network.name, color, network.curve.iter().filter_map(point).collect())
-        };
-        Some(Chart {
-            name: "weight-norms".to_owned(),
-            caption: "Norm of the last weight of a block's branch, W[l+2], the mean over blocks, of the first \
-                      seed."
-                .to_owned(),
-            lines: LineChart {
-                lines: self.networks.iter().enumerate().map(line).collect(),
-                ..LineChart::new("How decay draws weights toward zero", "step", "norm of W[l+2]")
-            },
-        })
     }
 
     fn findings(&self, series: &[Series<'_>]) -> Vec<String> {
@@ -197,38 +175,6 @@ impl Compare {
             }
         }
         findings
-    }
-
-    /// What more decay does to a network.
-    fn decay_findings(&self) -> Vec<String> {
-        let last_norm = |network: &Network| {
-            let mut points = network.curve.iter().rev();
-            points.find_map(|point| Some(point.branch_norms?.weight))
-        };
-        let same = |a: &Network, b: &Network| {
-            (a.family, a.shortcut, a.norm, a.depth) == (b.family, b.shortcut, b.norm, b.depth)
-        };
-        let pairs = self.networks.iter().zip(self.networks.iter().skip(1));
-        let finding = |(less, more): (&Network, &Network)| {
-            if !same(less, more) || less.train_errors().is_empty() || more.train_errors().is_empty()
-            {
-                return None;
-            }
-            Some(format!(
-                "{}: with decay {} in place of {} the mean norm of W[l+2] is {:.2} at the end, not {:.2}; \
-                 training error {}, not {}; dev error {}, not {}.",
-                self.series_name(more),
-                more.weight_decay,
-                less.weight_decay,
-                last_norm(more)?,
-                last_norm(less)?,
-                percent_spread(&more.train_errors()),
-                percent_spread(&less.train_errors()),
-                percent_spread(&more.dev_errors()),
-                percent_spread(&less.dev_errors()),
-            ))
-        };
-        pairs.filter_map(finding).collect()
     }
 }
 

@@ -1,6 +1,7 @@
 //! Plain networks against residual ones, at growing depth.
 
 mod carry_out;
+mod decay;
 mod findings;
 mod networks;
 
@@ -60,6 +61,18 @@ pub struct Network {
     pub runs: Vec<Ended>,
     /// Its training, the mean over the seeds that came to the end.
     pub curve: Vec<CurvePoint>,
+    /// Of the first seed, where models were kept on the way: how large branches are over its training.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub branch_ratios: Vec<BranchRatio>,
+}
+
+/// How large the branches of a network are at a moment of its training.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct BranchRatio {
+    /// Steps made.
+    pub step: u64,
+    /// `‖F(x)‖ / ‖x‖`, the mean over blocks and a few samples; see [`BlockIdentity`](crate::BlockIdentity).
+    pub ratio: f64,
 }
 
 /// How a run ended.

@@ -53,7 +53,8 @@ fn a_silenced_block_is_a_removed_one_where_the_shortcut_is_the_identity() {
             let removed = changed(&model, removed);
             for precision in [Precision::F32, Precision::Bf16] {
                 let options = EvalOptions { precision, ..EvalOptions::new(8) };
-                let found = |a, b| difference(a, b, &dataset, Split::Test, &options).unwrap();
+                let found =
+                    |a, b| difference(a, b, &dataset, Split::Test, &options, &|_| ()).unwrap();
                 assert!(found(&silenced, &removed).is_none(), "{name}, {}", span.name);
                 assert!(!found(&silenced, &model).is_none(), "{name}, {}", span.name);
             }

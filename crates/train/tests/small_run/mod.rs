@@ -85,7 +85,7 @@ impl Task {
 }
 
 pub(crate) fn two_threads() -> RunOptions {
-    RunOptions { threads: Some(2), workers: Some(2), isa: None }
+    RunOptions { threads: Some(2), workers: Some(2), ..RunOptions::default() }
 }
 
 /// A new run to its end.
