@@ -89,7 +89,12 @@ unsafe fn add_products<const MR: usize, const NV: usize>(
         for (m, sums) in sums.iter_mut().enumerate() {
             let x: __m512bh = std::mem::transmute(_mm512_set1_epi32(pair(m)));
             for (sum, w) in sums.iter_mut().zip(w) {
-                *sum = _mm512_dpbf16_ps(*sum, x, w);
+                // The last operand alone may be a number in memory for all lanes, which saves an
+                // instruction that takes as long as a product; where two products want it, one does.
+                *sum = match NV {
+                    1 => _mm512_dpbf16_ps(*sum, w, x),
+                    _ => _mm512_dpbf16_ps(*sum, x, w),
+                };
             }
         }
     }

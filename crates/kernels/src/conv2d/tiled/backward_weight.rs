@@ -13,6 +13,7 @@
 use super::block::{B_TILE, STEP, TILE};
 pub(in crate::conv2d) use super::grad_block::GradCall;
 use super::interleave::{PAIR, interleave};
+use super::pixels::Pixels;
 use super::transpose::transpose;
 use crate::Conv2dProblem;
 use crate::conv2d::geometry::{grad_output_padding, input_padding};
@@ -247,12 +248,13 @@ pub(in crate::conv2d) fn unpack(p: &Conv2dProblem, packed_grad: &[f32], grad_wei
 pub(in crate::conv2d) trait GradBlocks {
     /// The most columns of tiles beside this many rows of them (1 or 2).
     fn max_cols(num_rows: usize) -> usize;
-    /// Writes the products to `num_rows · num_cols` tiles of C, or adds them.
+    /// Writes the products to `num_rows · num_cols` tiles of C, or adds them. Those of pairs outside of
+    /// `pixels` are zeros and may be left out.
     ///
     /// # Safety
     /// `steps` tiles can be read from each `a` and `b` that the block has, and a tile written to each
-    /// `c`; `steps` is not 0.
-    unsafe fn multiply(&self, num_rows: usize, num_cols: usize, call: &GradCall);
+    /// `c`; `steps` is not 0, and all `pixels` are within them.
+    unsafe fn multiply(&self, num_rows: usize, num_cols: usize, call: &GradCall, pixels: &Pixels);
 }
 
 /// The gradient over all samples, into `packed_grad`.
@@ -300,7 +302,9 @@ pub(in crate::conv2d) fn run<B: GradBlocks>(
             interleave(&phase[first * layout.channels..], layout.channels, even, odd);
         }
         let start = if first == 0 { operands.start } else { Start::Output };
-        multiply(blocks, &layout, (num_steps, start), rows, pairs, packed_grad);
+        let window = first..first + num_steps * STEP;
+        let pixels = Pixels::within(p, layout.pitch, layout.num_rows, window);
+        multiply(blocks, &layout, (num_steps, start, pixels), rows, pairs, packed_grad);
     }
 }
 
@@ -364,7 +368,7 @@ fn spread_grad<'a>(layout: &Layout<'_>, grad: &[bf16], spread: &'a mut [bf16]) -
 fn multiply<B: GradBlocks>(
     blocks: &B,
     layout: &Layout<'_>,
-    (num_steps, start): (usize, Start),
+    (num_steps, start, pixels): (usize, Start, Pixels),
     rows: &[bf16],
     pairs: &[bf16],
     packed_grad: &mut [f32],
@@ -396,7 +400,7 @@ fn multiply<B: GradBlocks>(
                 *c = packed_grad[tile..][..TILE * TILE].as_mut_ptr();
             }
             // SAFETY: all tiles lie in the slices that the pointers are taken of.
-            unsafe { blocks.multiply(num_rows, block_cols, &call) }
+            unsafe { blocks.multiply(num_rows, block_cols, &call, &pixels) }
         }
     }
 }

@@ -6,6 +6,7 @@
 //! loads against 80 of products, 2×2 tiles 32 against 64.
 
 use super::backward_weight::GradBlocks;
+use super::pixels::Pixels;
 use crate::amx::Amx;
 use crate::conv2d::tile::Start;
 use half::bf16;
@@ -112,7 +113,7 @@ impl GradBlocks for Amx {
         if num_rows == 1 { MAX_COLS } else { 2 }
     }
 
-    unsafe fn multiply(&self, num_rows: usize, num_cols: usize, call: &GradCall) {
+    unsafe fn multiply(&self, num_rows: usize, num_cols: usize, call: &GradCall, _: &Pixels) {
         // SAFETY: the caller's promise.
         unsafe { grad_block(num_rows, num_cols)(self, call) }
     }

@@ -6,6 +6,7 @@ mod epilogue;
 mod grad_block;
 mod interleave;
 mod packing;
+pub(super) mod pixels;
 mod store;
 mod transpose;
 mod walk;
