@@ -34,8 +34,8 @@ pub(super) struct Winograd(pub(super) Isa);
 /// Elements of transformed inputs and outputs that are multiplied at once, at least: half a megabyte.
 const TRANSFORMED_LEN: usize = 1 << 17;
 
-/// The most elements of a weight: a larger one, four times as large at its points, would have to come from
-/// the third-level cache for few tiles.
+/// The most elements of a weight: a larger one, nearly twice as large at its points, takes as long to pack and
+/// to unpack as its few tiles save.
 const MAX_WEIGHT_LEN: usize = 9 * 256 * 256;
 
 /// A convolution as [`multiply`](Winograd::multiply) does it: the forward, or the gradient of the input.
