@@ -217,9 +217,9 @@ fn normalise_each<S: Simd, E: Element, B: Element, const RESIDUAL: bool, const K
 ) {
     let Normalised { input, scale, shift, residual, relu, output } = from;
     let (residual, output) = (residual.unwrap_or_default(), output.unwrap_or_default());
-    let len = padding.row_len();
+    let len = padding.stretch_len();
     let floor = if relu { 0.0 } else { f32::NEG_INFINITY };
-    for (first, to) in padding.rows(input.len() / padding.sample_len()) {
+    for (first, to) in padding.stretches(input.len() / padding.sample_len()) {
         let mut m = Normalise::<E, B, RESIDUAL, KEEP> {
             input: &input[first..][..len],
             scale,
@@ -445,8 +445,8 @@ simd_fn! {
             c: walk.widen(from.c, wide_c),
             ..from
         };
-        let len = padding.row_len();
-        for (first, to) in padding.rows(input.len() / padding.sample_len()) {
+        let len = padding.stretch_len();
+        for (first, to) in padding.stretches(input.len() / padding.sample_len()) {
             let (grad_output, input) = (&grad_output[first..][..len], &input[first..][..len]);
             let from = NormGrad { grad_output, input, ..from };
             let mut m = GradInput { from, padded: &mut padded[to..][..len] };

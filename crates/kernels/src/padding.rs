@@ -12,9 +12,12 @@ const MAX_PADDED_LEN: usize = 1 << 18;
 ///
 /// Zeros after one row may be those before the next, and zeros below one sample those above the next:
 /// then `padded_h` and `padded_w` count them once, and `tail` more pixels follow the last sample.
+///
+/// Padded pixels are `pitch` elements apart, `c` or more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Padding {
     pub(crate) c: usize,
+    pub(crate) pitch: usize,
     pub(crate) h: usize,
     pub(crate) w: usize,
     pub(crate) padded_h: usize,
@@ -28,13 +31,14 @@ impl Padding {
     /// None, around rows of `c` channels.
     pub(crate) fn none(num_pixels: usize, c: usize) -> Self {
         let (h, w) = (1, num_pixels);
-        Self { c, h, w, padded_h: h, padded_w: w, top: 0, left: 0, tail: 0 }
+        Self { c, pitch: c, h, w, padded_h: h, padded_w: w, top: 0, left: 0, tail: 0 }
     }
 
     /// Whether the padded sample is the sample itself.
     pub(crate) fn is_none(&self) -> bool {
         (self.h, self.w) == (self.padded_h, self.padded_w)
             && (self.top, self.left, self.tail) == (0, 0, 0)
+            && self.pitch == self.c
     }
 
     /// Whether pixels are left out.
@@ -50,12 +54,17 @@ impl Padding {
 
     /// Elements of a padded sample.
     pub(crate) fn len(&self) -> usize {
-        self.padded_h * self.padded_w * self.c
+        self.padded_h * self.row_pitch()
+    }
+
+    /// Elements from one padded row to the next.
+    pub(crate) fn row_pitch(&self) -> usize {
+        self.padded_w * self.pitch
     }
 
     /// Elements of so many padded samples.
     pub(crate) fn total_len(&self, num_samples: usize) -> usize {
-        num_samples * self.len() + self.tail * self.c
+        num_samples * self.len() + self.tail * self.pitch
     }
 
     /// How many samples are padded at once beside a weight of `weight_len` elements: as many as
@@ -73,28 +82,37 @@ impl Padding {
         kept(self.w, self.padded_w, self.left)
     }
 
-    /// Elements of a row that are kept.
-    pub(crate) fn row_len(&self) -> usize {
-        self.kept_cols().len() * self.c
+    /// Elements of each of the [`stretches`](Self::stretches).
+    pub(crate) fn stretch_len(&self) -> usize {
+        self.pixels_at_once() * self.c
     }
 
-    /// The first pixel of the padded ones that holds data.
+    /// Pixels of a row that lie side by side in the padded samples, too.
+    fn pixels_at_once(&self) -> usize {
+        let kept = self.kept_cols().len();
+        if self.pitch == self.c { kept } else { kept.min(1) }
+    }
+
+    /// The first element of the padded ones that holds data.
     pub(crate) fn first(&self) -> usize {
-        self.kept_rows().start * self.padded_w + self.kept_cols().start
+        self.kept_rows().start * self.row_pitch() + self.kept_cols().start * self.pitch
     }
 
-    /// Where each row that is kept starts in the samples, and where in the padded ones.
-    pub(crate) fn rows(&self, num_samples: usize) -> impl Iterator<Item = (usize, usize)> {
-        let cols = self.kept_cols();
+    /// Where each stretch that is kept starts in the samples, and where in the padded ones: whole rows,
+    /// or single pixels where these are apart.
+    pub(crate) fn stretches(&self, num_samples: usize) -> impl Iterator<Item = (usize, usize)> {
+        let (cols, at_once) = (self.kept_cols(), self.pixels_at_once().max(1));
         let rows = if cols.is_empty() { 0..0 } else { self.kept_rows() };
-        let Self { c, w, padded_w, top, left, .. } = *self;
-        let (sample_len, len) = (self.sample_len(), self.len());
-        let col = cols.start.wrapping_add_signed(-left);
+        let Self { c, pitch, w, top, left, .. } = *self;
+        let (sample_len, len, row_pitch) = (self.sample_len(), self.len(), self.row_pitch());
         (0..num_samples).flat_map(move |sample| {
-            rows.clone().map(move |y| {
+            let cols = cols.clone();
+            rows.clone().flat_map(move |y| {
                 let row = y.wrapping_add_signed(-top);
-                let from = sample * sample_len + (row * w + col) * c;
-                (from, sample * len + (y * padded_w + cols.start) * c)
+                let (from, to) = (sample * sample_len + row * w * c, sample * len + y * row_pitch);
+                cols.clone()
+                    .step_by(at_once)
+                    .map(move |x| (from + x.wrapping_add_signed(-left) * c, to + x * pitch))
             })
         })
     }
@@ -113,29 +131,29 @@ impl Padding {
         padded
     }
 
-    /// Zeros everything but the rows.
+    /// Zeros everything but the stretches.
     fn clear_borders<B: Zeroable + Copy>(&self, num_samples: usize, padded: &mut [B]) {
-        let row_len = self.row_len();
+        let len = self.stretch_len();
         let mut done = 0;
-        for (_, to) in self.rows(num_samples) {
+        for (_, to) in self.stretches(num_samples) {
             clear(&mut padded[done..to]);
-            done = to + row_len;
+            done = to + len;
         }
         clear(&mut padded[done..]);
     }
 }
 
-/// Zeros a stretch; for the short ones between rows a call would take longer than the stores.
-fn clear<B: Zeroable + Copy>(stretch: &mut [B]) {
+/// Zeros a gap; for the short ones between rows a call would take longer than the stores.
+fn clear<B: Zeroable + Copy>(gap: &mut [B]) {
     const CHUNK: usize = 16;
     let zeros = [B::zeroed(); CHUNK];
-    match stretch.as_chunks_mut::<CHUNK>() {
+    match gap.as_chunks_mut::<CHUNK>() {
         ([only], []) => *only = zeros,
         ([first, second], []) => (*first, *second) = (zeros, zeros),
         ([first, second, third, fourth], []) => {
             (*first, *second, *third, *fourth) = (zeros, zeros, zeros, zeros);
         }
-        _ => stretch.fill(B::zeroed()),
+        _ => gap.fill(B::zeroed()),
     }
 }
 
@@ -159,8 +177,7 @@ mod tests {
 
     #[test]
     fn zeros_surround_the_sample() {
-        let padding =
-            Padding { c: 2, h: 1, w: 2, padded_h: 3, padded_w: 4, top: 1, left: 1, tail: 0 };
+        let padding = Padding { padded_h: 3, padded_w: 4, top: 1, left: 1, ..Padding::none(2, 2) };
         let mut expected = [0.0; 48];
         expected[10..14].copy_from_slice(&[1.0, 2.0, 3.0, 4.0]);
         expected[34..38].copy_from_slice(&[5.0, 6.0, 7.0, 8.0]);
@@ -170,23 +187,31 @@ mod tests {
     #[test]
     fn neighbours_share_zeros() {
         let padding =
-            Padding { c: 1, h: 1, w: 2, padded_h: 2, padded_w: 3, top: 1, left: 1, tail: 4 };
+            Padding { padded_h: 2, padded_w: 3, top: 1, left: 1, tail: 4, ..Padding::none(2, 1) };
         let expected = [0., 0., 0., 0., 1., 2., 0., 0., 0., 0., 3., 4., 0., 0., 0., 0.];
         assert_eq!(pad(&padding, &[1.0, 2.0, 3.0, 4.0]), expected);
     }
 
     #[test]
     fn a_sample_beyond_the_padded_one_leaves_zeros() {
-        let padding =
-            Padding { c: 2, h: 1, w: 2, padded_h: 1, padded_w: 1, top: 0, left: 3, tail: 0 };
+        let padding = Padding { padded_w: 1, left: 3, ..Padding::none(2, 2) };
         assert!(padding.crops());
         assert_eq!(pad(&padding, &[1.0, 2.0, 3.0, 4.0]), [0.0; 2]);
     }
 
     #[test]
+    fn pixels_lie_apart() {
+        let padding = Padding { pitch: 3, ..Padding::none(2, 2) };
+        assert!(!padding.is_none());
+        assert_eq!(pad(&padding, &[1.0, 2.0, 3.0, 4.0]), [1.0, 2.0, 0.0, 3.0, 4.0, 0.0]);
+        let padding = Padding { h: 2, padded_h: 2, padded_w: 1, left: -1, ..padding };
+        let sample = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0];
+        assert_eq!(pad(&padding, &sample), [3.0, 4.0, 0.0, 7.0, 8.0, 0.0]);
+    }
+
+    #[test]
     fn negative_padding_crops() {
-        let padding =
-            Padding { c: 1, h: 3, w: 3, padded_h: 1, padded_w: 1, top: -1, left: -1, tail: 0 };
+        let padding = Padding { h: 3, padded_w: 1, top: -1, left: -1, ..Padding::none(3, 1) };
         let sample = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0];
         assert!(padding.crops());
         assert_eq!(pad(&padding, &sample), [5.0]);

@@ -114,12 +114,12 @@ impl<E: Element> Source<'_, E> {
         }
     }
 
-    /// Writes the rows of all samples to their places in `padded`.
+    /// Writes all samples to their places in `padded`.
     pub(crate) fn fill<B: Element>(self, isa: Isa, padding: &Padding, padded: &mut [B]) {
         match self {
             Self::Stored(samples) => {
-                let len = padding.row_len();
-                for (from, to) in padding.rows(samples.len() / padding.sample_len()) {
+                let len = padding.stretch_len();
+                for (from, to) in padding.stretches(samples.len() / padding.sample_len()) {
                     convert(&samples[from..][..len], &mut padded[to..][..len]);
                 }
             }

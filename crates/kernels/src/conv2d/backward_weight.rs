@@ -37,8 +37,8 @@ fn add_rows(
     packed_grad: &mut [f32],
 ) {
     let GradOperands { num_samples, x, x_padding, grad, grad_padding, .. } = operands;
-    let (x_row, grad_row) = (x_padding.padded_w * p.ic, grad_padding.padded_w * p.oc);
-    let grad_first = grad_padding.first() * p.oc;
+    let (x_row, grad_row) = (x_padding.row_pitch(), grad_padding.row_pitch());
+    let grad_first = grad_padding.first();
     let mut runs = [Run { x: 0, w: 0, len: p.ow() }; MAX_RUNS];
     for (i, run) in runs[..num_rows].iter_mut().enumerate() {
         let (sample, row) = ((first_row + i) / p.oh(), (first_row + i) % p.oh());
@@ -60,9 +60,9 @@ fn add_rows(
                 let call = TileCall {
                     runs: &runs[..num_rows],
                     x: x[kh_i * x_row + m..].as_ptr(),
-                    x_stride: p.sw * p.ic,
+                    x_stride: p.sw * x_padding.pitch,
                     w: grad[block.col..].as_ptr(),
-                    w_stride: p.oc,
+                    w_stride: grad_padding.pitch,
                     out: packed_grad[out..].as_mut_ptr(),
                     out_stride: width,
                     num_cols: width,

@@ -9,8 +9,7 @@
 //! its products.
 
 use super::geometry::{
-    forward_grid, forward_weight, grad_output_padding, input_padding, longest_part, parts,
-    phase_grid, phase_weight, phases,
+    self, forward_grid, forward_weight, longest_part, parts, phase_grid, phase_weight, phases,
 };
 use super::grid::Grid;
 use super::multiply::{GradOperands, Multiply, Rows};
@@ -39,6 +38,22 @@ impl Memory {
 }
 
 impl<M: Multiply> Direct<M> {
+    fn input_padding(p: &Conv2dProblem) -> Padding {
+        Self::spread(p, geometry::input_padding(p))
+    }
+
+    fn grad_output_padding(p: &Conv2dProblem) -> Padding {
+        Self::spread(p, geometry::grad_output_padding(p))
+    }
+
+    /// With pixels as far from each other as they are multiplied best.
+    fn spread(p: &Conv2dProblem, padding: Padding) -> Padding {
+        match (p.kh, p.kw) {
+            (1, 1) => Padding { pitch: M::pixel_pitch(padding.c), ..padding },
+            _ => padding,
+        }
+    }
+
     /// Lays samples out in `memory`, unless they can be read where they lie.
     fn lay_out<'a>(
         &self,
@@ -62,7 +77,7 @@ impl<M: Multiply> Direct<M> {
 
     /// Samples that a forward lays out at once, and the memory for them.
     fn forward_memory(&self, p: &Conv2dProblem) -> (usize, Memory) {
-        let padding = input_padding(p);
+        let padding = Self::input_padding(p);
         let few = padding.samples_at_once(p.weight_len()).min(p.n.max(1));
         let slack = self.0.slack(&forward_grid(p, &padding), &forward_weight(p));
         let input = padding.total_len(few) + slack;
@@ -71,7 +86,7 @@ impl<M: Multiply> Direct<M> {
 
     /// As [`forward_memory`](Self::forward_memory), for a backward.
     fn backward_memory(&self, p: &Conv2dProblem) -> (usize, Memory) {
-        let (x, grad) = (input_padding(p), grad_output_padding(p));
+        let (x, grad) = (Self::input_padding(p), Self::grad_output_padding(p));
         let few = self.0.samples_at_once(p, &x, &grad).min(p.n.max(1));
         let memory = Memory {
             // What follows begins at a cache line.
@@ -92,7 +107,7 @@ impl<M: Multiply> Direct<M> {
     /// A part of a forward, which is added to the output or not.
     fn forward_part(&self, p: &Conv2dProblem, start: Start, call: Forward<'_, M::Activation>) {
         let Forward { mut input, packed, output, mut sums, .. } = call;
-        let (padding, weight) = (input_padding(p), forward_weight(p));
+        let (padding, weight) = (Self::input_padding(p), forward_weight(p));
         let grid = forward_grid(p, &padding);
         let (few, memory) = self.forward_memory(p);
         let slack = self.0.slack(&grid, &weight);
@@ -125,7 +140,7 @@ impl<M: Multiply> Direct<M> {
         mut grad_input: Option<GradInput<'_, M::Activation>>,
         grad_weight: &mut Option<(&mut [f32], Start)>,
     ) {
-        let (x_padding, grad_padding) = (input_padding(p), grad_output_padding(p));
+        let (x_padding, grad_padding) = (Self::input_padding(p), Self::grad_output_padding(p));
         let (few, memory) = self.backward_memory(p);
         let slack = self.backward_slack(p, &grad_padding);
         scratch::with_operands(memory.total(), |all| {

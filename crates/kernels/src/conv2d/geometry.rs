@@ -104,6 +104,7 @@ fn padding(c: usize, row_multiple: usize, rows: Axis, cols: Axis) -> Padding {
     let end = (rows.padded - 1) * padded_w + cols.padded;
     Padding {
         c,
+        pitch: c,
         h: rows.size,
         w: cols.size,
         padded_h,
@@ -203,7 +204,6 @@ pub(super) fn phase_weight(p: &Conv2dProblem, (y, x): (Phase, Phase)) -> WindowW
 
 /// All output pixels of one sample.
 pub(super) fn forward_grid(p: &Conv2dProblem, padding: &Padding) -> Grid {
-    let row_len = padding.padded_w * p.ic;
     Grid {
         num_samples: 1,
         x_first: 0,
@@ -212,33 +212,32 @@ pub(super) fn forward_grid(p: &Conv2dProblem, padding: &Padding) -> Grid {
         out_sample_stride: p.oh() * p.ow() * p.oc,
         num_rows: p.oh(),
         num_cols: p.ow(),
-        x_row_stride: p.sh * row_len,
-        x_col_stride: p.sw * p.ic,
+        x_row_stride: p.sh * padding.row_pitch(),
+        x_col_stride: p.sw * padding.pitch,
         out_row_stride: p.ow() * p.oc,
         out_col_stride: p.oc,
         window_rows: p.kh,
         window_len: p.kw * p.ic,
-        window_stride: row_len,
+        window_stride: padding.row_pitch(),
     }
 }
 
 /// The input pixels of a phase of one sample.
 pub(super) fn phase_grid(p: &Conv2dProblem, (y, x): (Phase, Phase), padding: &Padding) -> Grid {
-    let row_len = padding.padded_w * p.oc;
     Grid {
         num_samples: 1,
-        x_first: y.x0 * row_len + x.x0 * p.oc,
+        x_first: y.x0 * padding.row_pitch() + x.x0 * padding.pitch,
         out_first: (y.first * p.iw + x.first) * p.ic,
         x_sample_stride: padding.len(),
         out_sample_stride: p.ih * p.iw * p.ic,
         num_rows: y.count,
         num_cols: x.count,
-        x_row_stride: row_len,
-        x_col_stride: p.oc,
+        x_row_stride: padding.row_pitch(),
+        x_col_stride: padding.pitch,
         out_row_stride: p.sh * p.iw * p.ic,
         out_col_stride: p.sw * p.ic,
         window_rows: y.taps,
         window_len: x.taps * p.oc,
-        window_stride: row_len,
+        window_stride: padding.row_pitch(),
     }
 }

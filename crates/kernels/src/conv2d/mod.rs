@@ -11,6 +11,8 @@ mod geometry;
 mod grid;
 mod multiply;
 mod packing;
+#[cfg(target_arch = "x86_64")]
+mod pairs;
 mod sums;
 mod tile;
 #[cfg(target_arch = "x86_64")]

@@ -19,30 +19,13 @@ pub(super) struct WindowWeight {
     pub(super) next: Option<usize>,
 }
 
-/// A weight in PyTorch's layout, seen as the rows and columns of a [`WindowWeight`].
-pub(super) struct Rows<'a, F> {
-    pub(super) values: &'a [f32],
+/// A weight in PyTorch's layout, or its gradient, seen as the rows and columns of a [`WindowWeight`].
+pub(super) struct Rows<V, F> {
+    pub(super) values: V,
     /// The place of a row's first column, for `window_row · window_len + k`.
     pub(super) first_of: F,
     /// From one column to the next.
     pub(super) col_stride: usize,
-}
-
-impl<F: Fn(usize) -> usize> Rows<'_, F> {
-    /// Columns of a row from `first_col` on.
-    pub(super) fn columns(&self, row: usize, first_col: usize) -> impl Iterator<Item = f32> {
-        let first = (self.first_of)(row) + first_col * self.col_stride;
-        self.values[first..].iter().step_by(self.col_stride).copied()
-    }
-}
-
-/// Writes values at places `stride` apart, from `first` on.
-pub(super) fn write_strided(out: &mut [f32], first: usize, stride: usize, values: &[f32]) {
-    let Some(last) = values.len().checked_sub(1) else { return };
-    let out = &mut out[first..=first + last * stride];
-    for (out, value) in out.iter_mut().step_by(stride).zip(values) {
-        *out = *value;
-    }
 }
 
 /// Operands of a gradient of a weight: some samples of the padded input and of the padded output
@@ -70,6 +53,10 @@ pub(super) trait Multiply: Debug + Sync {
 
     /// Samples that need no padding, if they can be read where they lie.
     fn as_operand(samples: &[Self::Activation]) -> Option<&[Self::Operand]>;
+    /// Elements from one padded pixel of `c` channels to the next, where windows are single pixels.
+    fn pixel_pitch(c: usize) -> usize {
+        c
+    }
     /// Elements that may be read, but don't matter, after the last padded sample.
     fn slack(&self, grid: &Grid, weight: &WindowWeight) -> usize;
 
@@ -80,7 +67,7 @@ pub(super) trait Multiply: Debug + Sync {
         &self,
         weight: &WindowWeight,
         packed: &mut [f32],
-        rows: &Rows<'_, impl Fn(usize) -> usize>,
+        rows: &Rows<&[f32], impl Fn(usize) -> usize>,
     );
     /// Whether [`run`](Self::run) adds up sums; else they take a pass of their own.
     const FUSES_SUMS: bool;

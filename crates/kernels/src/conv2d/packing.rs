@@ -9,6 +9,10 @@
 
 use super::multiply::Rows;
 
+/// Rows that are taken at once where they are closer together than columns: as many as a cache line has
+/// numbers, so that none is read or written for one number at a time.
+const ROWS: usize = 16;
+
 /// A packed matrix of `num_rows × num_cols`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Packing {
@@ -48,29 +52,51 @@ impl Packing {
     }
 
     /// Fills `packed`.
-    pub(super) fn pack(&self, packed: &mut [f32], from: &Rows<'_, impl Fn(usize) -> usize>) {
+    pub(super) fn pack(&self, packed: &mut [f32], from: &Rows<&[f32], impl Fn(usize) -> usize>) {
         assert_eq!(packed.len(), self.len());
-        for block in self.blocks() {
-            let width = block.num_vectors * self.lanes;
-            let rows = packed[block.offset..][..self.num_rows * width].chunks_exact_mut(width);
-            for (row, out) in rows.enumerate() {
-                let (cols, padding) = out.split_at_mut(block.num_cols);
-                for (out, value) in cols.iter_mut().zip(from.columns(row, block.col)) {
-                    *out = value;
-                }
-                padding.fill(0.0);
-            }
+        if !self.num_cols.is_multiple_of(self.lanes) {
+            packed.fill(0.0);
         }
+        self.places(from, |at, place| packed[at] = from.values[place]);
     }
 
-    /// Calls `columns(row, first_col, values)` for all columns of each row, a block at a time.
-    pub(super) fn unpack(&self, packed: &[f32], mut columns: impl FnMut(usize, usize, &[f32])) {
+    /// Takes out what is packed.
+    pub(super) fn unpack(&self, packed: &[f32], to: Rows<&mut [f32], impl Fn(usize) -> usize>) {
         assert_eq!(packed.len(), self.len());
+        let Rows { values, first_of, col_stride } = to;
+        let rows = Rows { values: (), first_of, col_stride };
+        self.places(&rows, |at, place| values[place] = packed[at]);
+    }
+
+    /// Calls `visit` with each number's place in the packed matrix and in the weight.
+    fn places<V>(
+        &self,
+        rows: &Rows<V, impl Fn(usize) -> usize>,
+        mut visit: impl FnMut(usize, usize),
+    ) {
+        let Rows { first_of, col_stride, .. } = rows;
+        let rows_are_closer = self.num_rows > 1 && first_of(1).abs_diff(first_of(0)) < *col_stride;
         for block in self.blocks() {
             let width = block.num_vectors * self.lanes;
-            let rows = packed[block.offset..][..self.num_rows * width].chunks_exact(width);
-            for (row, cols) in rows.enumerate() {
-                columns(row, block.col, &cols[..block.num_cols]);
+            for first_row in (0..self.num_rows).step_by(ROWS) {
+                let num_rows = ROWS.min(self.num_rows - first_row);
+                let mut firsts = [0; ROWS];
+                for (row, first) in (first_row..).zip(&mut firsts[..num_rows]) {
+                    *first = first_of(row) + block.col * col_stride;
+                }
+                let mut visit = |row: usize, col: usize| {
+                    visit(
+                        block.offset + (first_row + row) * width + col,
+                        firsts[row] + col * col_stride,
+                    );
+                };
+                if rows_are_closer {
+                    (0..block.num_cols)
+                        .for_each(|col| (0..num_rows).for_each(|row| visit(row, col)));
+                } else {
+                    (0..num_rows)
+                        .for_each(|row| (0..block.num_cols).for_each(|col| visit(row, col)));
+                }
             }
         }
     }
@@ -82,22 +108,30 @@ mod tests {
 
     #[test]
     fn packing_round_trips_at_block_edges() {
-        for lanes in [8, 16] {
+        for (lanes, num_rows, (row_stride, col_stride)) in
+            [(8, 5, (65, 1)), (16, 5, (65, 1)), (8, 35, (1, 35)), (16, 35, (1, 35))]
+        {
             for num_cols in [1, 7, 8, 9, 15, 16, 17, 31, 32, 33, 48, 65] {
-                let packing = Packing { lanes, num_rows: 5, num_cols };
+                let packing = Packing { lanes, num_rows, num_cols };
+                let values: Vec<f32> = (1..=num_rows * 65).map(|i| i as f32).collect();
+                let first_of = |row: usize| row * row_stride;
                 let mut packed = vec![f32::NAN; packing.len()];
-                let values: Vec<f32> = (0..500).map(|i| i as f32).collect();
-                let first_of = |row: usize| row * 100;
-                packing.pack(&mut packed, &Rows { values: &values, first_of, col_stride: 1 });
-                let mut seen = vec![0; 5 * num_cols];
-                packing.unpack(&packed, |row, first_col, values| {
-                    for (col, value) in (first_col..).zip(values) {
-                        assert_eq!(*value, (row * 100 + col) as f32);
-                        seen[row * num_cols + col] += 1;
+                packing.pack(&mut packed, &Rows { values: &values[..], first_of, col_stride });
+                for block in packing.blocks() {
+                    let width = block.num_vectors * lanes;
+                    let rows = packed[block.offset..][..num_rows * width].chunks_exact(width);
+                    for (row, cols) in rows.enumerate() {
+                        let value = |col| values[row * row_stride + (block.col + col) * col_stride];
+                        let expected = (0..width)
+                            .map(|col| if col < block.num_cols { value(col) } else { 0.0 });
+                        assert!(expected.eq(cols.iter().copied()), "{packing:?}, row {row}");
                     }
-                });
-                assert!(seen.iter().all(|&count| count == 1), "{packing:?}");
-                assert!(packed.iter().all(|x| !x.is_nan()), "{packing:?}");
+                }
+                let mut unpacked = vec![0.0; values.len()];
+                packing.unpack(&packed, Rows { values: &mut unpacked[..], first_of, col_stride });
+                let num_written = unpacked.iter().filter(|value| **value != 0.0).count();
+                assert_eq!(num_written, num_rows * num_cols, "{packing:?}");
+                assert!(unpacked.iter().zip(&values).all(|(a, b)| *a == 0.0 || a == b));
             }
         }
     }

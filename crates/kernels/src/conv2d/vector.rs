@@ -4,7 +4,7 @@
 use super::backward_weight;
 use super::geometry::forward_weight;
 use super::grid::Grid;
-use super::multiply::{GradOperands, Multiply, Rows, WindowWeight, write_strided};
+use super::multiply::{GradOperands, Multiply, Rows, WindowWeight};
 use super::packing::Packing;
 use super::sums::Sums;
 use super::tile::{Start, TileElement};
@@ -86,6 +86,13 @@ impl<E: VectorElement> Multiply for Vector<E> {
         E::as_f32(samples)
     }
 
+    /// The rows of a tile are pixels. At a large power of two from each other, their cache lines all fall
+    /// into a few sets of the first-level cache, which has 64, and push each other out.
+    fn pixel_pitch(c: usize) -> usize {
+        const LINE: usize = 16;
+        if c.is_multiple_of(16 * LINE) { c + LINE } else { c }
+    }
+
     const FUSES_SUMS: bool = false;
 
     fn slack(&self, _grid: &Grid, _weight: &WindowWeight) -> usize {
@@ -100,7 +107,7 @@ impl<E: VectorElement> Multiply for Vector<E> {
         &self,
         weight: &WindowWeight,
         packed: &mut [f32],
-        rows: &Rows<'_, impl Fn(usize) -> usize>,
+        rows: &Rows<&[f32], impl Fn(usize) -> usize>,
     ) {
         self.packing(weight).pack(packed, rows);
         if Self::as_operand(&[]).is_none() {
@@ -149,9 +156,8 @@ impl<E: VectorElement> Multiply for Vector<E> {
 
     fn unpack_grad(&self, p: &Conv2dProblem, packed_grad: &[f32], grad_weight: &mut [f32]) {
         let (ic, taps) = (p.ic, p.kh * p.kw);
-        self.grad_packing(p).unpack(packed_grad, |row, oc, grads| {
-            let first = (oc * ic + row % ic) * taps + row / ic;
-            write_strided(grad_weight, first, ic * taps, grads);
-        });
+        let first_of = |row: usize| row % ic * taps + row / ic;
+        let to = Rows { values: grad_weight, first_of, col_stride: ic * taps };
+        self.grad_packing(p).unpack(packed_grad, to);
     }
 }

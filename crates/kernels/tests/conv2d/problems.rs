@@ -9,7 +9,7 @@ const KERNELS: [[usize; 2]; 8] = [[1, 1], [3, 3], [5, 5], [7, 7], [1, 3], [3, 1]
 const STRIDES: [[usize; 2]; 5] = [[1, 1], [2, 2], [3, 3], [1, 2], [2, 1]];
 
 /// Layers of residual networks, at their image sizes or a little smaller, and odd ones out.
-const NAMED: [&str; 37] = [
+const NAMED: [&str; 40] = [
     "n2ic3ih32oc16kh3sh1ph1",
     "n2ic16ih32oc16kh3sh1ph1",
     "n2ic16ih32oc32kh3sh2ph1",
@@ -23,6 +23,10 @@ const NAMED: [&str; 37] = [
     // More pixels than are taken at once.
     "n2ic5ih11iw13oc600kh1sh1ph0",
     "n3ic600ih10oc7kh1sh1ph0",
+    // Channels whose pixels are laid out apart, with strides and zeros around.
+    "n3ic256ih6oc40kh1sh1ph0",
+    "n2ic256ih7iw9oc256kh1sh2ph0",
+    "n2ic24ih5oc512kh1sh1ph1",
     // Winograd's tiles beyond the picture, paddings of its own, more tiles than are taken at once.
     "n3ic32ih5iw7oc48kh3sh1ph1",
     "n2ic48ih9iw6oc32kh3sh1ph0",

@@ -55,7 +55,7 @@ impl Multiply for Dot {
         &self,
         weight: &WindowWeight,
         packed: &mut [f32],
-        rows: &Rows<'_, impl Fn(usize) -> usize>,
+        rows: &Rows<&[f32], impl Fn(usize) -> usize>,
     ) {
         PairPacking(*weight).pack(packed, rows);
     }

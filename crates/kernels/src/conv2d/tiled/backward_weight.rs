@@ -18,7 +18,7 @@ use super::transpose::transpose;
 use crate::Conv2dProblem;
 use crate::conv2d::geometry::{grad_output_padding, input_padding};
 use crate::conv2d::grid::split;
-use crate::conv2d::multiply::{GradOperands, write_strided};
+use crate::conv2d::multiply::GradOperands;
 use crate::conv2d::tile::Start;
 use crate::padding::Padding;
 use bytemuck::Zeroable;
@@ -244,6 +244,15 @@ pub(in crate::conv2d) fn unpack(p: &Conv2dProblem, packed_grad: &[f32], grad_wei
     }
 }
 
+/// Writes values at places `stride` apart, from `first` on.
+fn write_strided(out: &mut [f32], first: usize, stride: usize, values: &[f32]) {
+    let Some(last) = values.len().checked_sub(1) else { return };
+    let out = &mut out[first..=first + last * stride];
+    for (out, value) in out.iter_mut().step_by(stride).zip(values) {
+        *out = *value;
+    }
+}
+
 /// What multiplies blocks of tiles: AMX, or products of pairs, which want the same operands.
 pub(in crate::conv2d) trait GradBlocks {
     /// The most columns of tiles beside this many rows of them (1 or 2).
@@ -281,7 +290,7 @@ pub(in crate::conv2d) fn run<B: GradBlocks>(
     let grad = match layout.is_spread() {
         true => {
             let end = layout.grad.total_len(operands.num_samples);
-            &operands.grad[layout.grad.first() * p.oc..end]
+            &operands.grad[layout.grad.first()..end]
         }
         false => spread_grad(&layout, operands.grad, &mut spread[..layout.spread_len()]),
     };
@@ -325,7 +334,7 @@ fn split_into_phases<'a>(layout: &Layout<'_>, x: &[bf16], phases: &'a mut [bf16]
                 row.fill(bf16::zeroed());
                 continue;
             }
-            let from = sample * padding.len() + (y * padding.padded_w + first_col) * p.ic;
+            let from = sample * padding.len() + y * padding.row_pitch() + first_col * p.ic;
             let (row, beyond) = row.split_at_mut(cols * channels);
             copy_every(&x[from..], p.sw * p.ic, channels, row);
             beyond.fill(bf16::zeroed());
@@ -358,7 +367,7 @@ fn spread_grad<'a>(layout: &Layout<'_>, grad: &[bf16], spread: &'a mut [bf16]) -
         let (sample, y) = (i / layout.num_rows, i % layout.num_rows);
         let len = if y < p.oh() { p.ow() * p.oc } else { 0 };
         let (row, beyond) = row.split_at_mut(len);
-        let from = sample * padding.len() + (padding.first() + y * padding.padded_w) * p.oc;
+        let from = sample * padding.len() + padding.first() + y * padding.row_pitch();
         row.copy_from_slice(if len == 0 { &[] } else { &grad[from..][..len] });
         beyond.fill(bf16::zeroed());
     }

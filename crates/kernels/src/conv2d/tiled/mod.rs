@@ -78,7 +78,7 @@ impl Multiply for Tiled {
         &self,
         weight: &WindowWeight,
         packed: &mut [f32],
-        rows: &Rows<'_, impl Fn(usize) -> usize>,
+        rows: &Rows<&[f32], impl Fn(usize) -> usize>,
     ) {
         TilePacking::new(weight).pack(bytemuck::cast_slice_mut(packed), rows);
     }

@@ -55,8 +55,8 @@ impl Walk {
         let (rows, cols) = (size.0.div_ceil(2), size.1.div_ceil(2));
         let (padded_h, padded_w) = (2 * rows + 2, 2 * cols + 2);
         let (top, left) = (top as isize, left as isize);
-        let padding = Padding { c, h, w, padded_h, padded_w, top, left, tail: 0 };
-        let (sample_len, row_len) = (padding.len(), padded_w * c);
+        let padding = Padding { c, pitch: c, h, w, padded_h, padded_w, top, left, tail: 0 };
+        let (sample_len, row_len) = (padding.len(), padding.row_pitch());
         let patches = Patches { channels: c, rows, cols, sample_len, row_len, first: 0 };
         Self { padding, patches, channels, size }
     }
