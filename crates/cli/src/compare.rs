@@ -15,9 +15,10 @@ use residua_train::{Recipe, RunOptions};
 use crate::arguments::{ThreadArgs, on_or_off, one_of};
 use crate::failure::Outcome;
 use crate::present::{PresentArgs, present};
+use crate::study_runs::{self, Series};
 use crate::train::recipe::TrainingArgs;
 use crate::train::short_name;
-use crate::{interrupt, progress, study_runs};
+use crate::{interrupt, progress};
 
 /// Train plain networks and their residual twins at growing depth, and compare their errors
 ///
@@ -169,14 +170,20 @@ fn grow(
         folder: folder.clone(),
     };
     let stop = interrupt::stop_flag()?;
-    for i in 0..growth.architectures.len() {
-        let run = growth.run(i, dataset)?.context("the run before diverged: try a lower --lr")?;
-        if !study_runs::carry_out(&[run], dataset, args.threads.run_options(), &stop)? {
+    let scratch = growth.scratch()?;
+    // The stages have as many multiply-adds together as the run from scratch.
+    let (num_stages, macs) = (growth.architectures.len(), 2.0 * scratch.macs(dataset));
+    let options = args.threads.run_options();
+    let mut series = Series::new(num_stages + 1, macs, dataset, options, &stop);
+    for i in 0..=num_stages {
+        let run = match i < num_stages {
+            true => growth.run(i, dataset)?.context("the run before diverged: try a lower --lr")?,
+            false => scratch.clone(),
+        };
+        series.know(&run)?;
+        if !series.carry_out(&run)? {
             return Ok(Outcome::Interrupted);
         }
-    }
-    if !study_runs::carry_out(&[growth.scratch()?], dataset, args.threads.run_options(), &stop)? {
-        return Ok(Outcome::Interrupted);
     }
     let grown = growth.result(dataset)?.context("a run diverged: try a lower --lr")?;
     present(

@@ -19,25 +19,75 @@ pub(crate) fn carry_out(
     options: RunOptions,
     stop: &AtomicBool,
 ) -> Result<bool> {
-    let mut clock = Clock::new(runs, dataset)?;
-    for (i, run) in runs.iter().enumerate() {
-        let (number, name) = (i + 1, run.folder.file_name().unwrap_or_default().display());
-        if run.state()?.is_over() {
-            output::note(format_args!("run {number} of {}: {name} is there already", runs.len()));
-            continue;
+    let macs = runs.iter().map(|run| run.macs(dataset)).sum();
+    let mut series = Series::new(runs.len(), macs, dataset, options, stop);
+    for run in runs {
+        series.know(run)?;
+    }
+    for run in runs {
+        if !series.carry_out(run)? {
+            return Ok(false);
         }
-        output::note(format_args!("\nrun {number} of {}: {name}{}", runs.len(), clock.left()));
-        let mut live = Live::new(dataset);
+    }
+    Ok(true)
+}
+
+/// Runs that are carried out one after another.
+pub(crate) struct Series<'a> {
+    dataset: &'a Arc<Dataset>,
+    options: RunOptions,
+    stop: &'a AtomicBool,
+    num_runs: usize,
+    /// The next one's, from 1.
+    number: usize,
+    clock: Clock,
+}
+
+impl<'a> Series<'a> {
+    /// So many runs, of so many multiply-adds together.
+    pub(crate) fn new(
+        num_runs: usize,
+        macs: f64,
+        dataset: &'a Arc<Dataset>,
+        options: RunOptions,
+        stop: &'a AtomicBool,
+    ) -> Self {
+        let clock = Clock { macs_left: macs, macs_done: 0.0, seconds: 0.0 };
+        Self { dataset, options, stop, num_runs, number: 1, clock }
+    }
+
+    /// Takes what is there of a run into account in the time that is left.
+    pub(crate) fn know(&mut self, run: &StudyRun) -> Result<()> {
+        let macs = run.macs(self.dataset);
+        match run.state()? {
+            RunState::Finished(summary) => self.clock.count(macs, summary.seconds),
+            RunState::Diverged(_) => self.clock.macs_left -= macs,
+            RunState::Missing | RunState::Begun => {}
+        }
+        Ok(())
+    }
+
+    /// Trains what is missing of the next one; false if it was stopped.
+    pub(crate) fn carry_out(&mut self, run: &StudyRun) -> Result<bool> {
+        let name = run.folder.file_name().unwrap_or_default().display();
+        let which = format!("run {} of {}: {name}", self.number, self.num_runs);
+        self.number += 1;
+        if run.state()?.is_over() {
+            output::note(format_args!("{which} is there already"));
+            return Ok(true);
+        }
+        output::note(format_args!("\n{which}{}", self.clock.left()));
+        let mut live = Live::new(self.dataset);
         let started = Instant::now();
-        let ended = run.carry_out(dataset, options, &mut live, stop);
+        let ended = run.carry_out(self.dataset, self.options, &mut live, self.stop);
         live.finish();
         if !ended? {
             output::note("stopped; the same command goes on from here");
             return Ok(false);
         }
-        clock.count(run.macs(dataset), started.elapsed().as_secs_f64());
+        self.clock.count(run.macs(self.dataset), started.elapsed().as_secs_f64());
+        Ok(true)
     }
-    Ok(true)
 }
 
 /// Reckons how long the runs that are left will take, from those that are over.
@@ -48,20 +98,6 @@ struct Clock {
 }
 
 impl Clock {
-    fn new(runs: &[StudyRun], dataset: &Dataset) -> Result<Self> {
-        let mut clock = Self { macs_left: 0.0, macs_done: 0.0, seconds: 0.0 };
-        for run in runs {
-            let macs = run.macs(dataset);
-            clock.macs_left += macs;
-            match run.state()? {
-                RunState::Finished(summary) => clock.count(macs, summary.seconds),
-                RunState::Diverged(_) => clock.macs_left -= macs,
-                RunState::Missing | RunState::Begun => {}
-            }
-        }
-        Ok(clock)
-    }
-
     fn count(&mut self, macs: f64, seconds: f64) {
         self.macs_left -= macs;
         self.macs_done += macs;

@@ -112,7 +112,12 @@ impl Row {
         Self { phase, backward, parts, kernel, operations, bytes, ms, time_share: ms / available }
     }
 
-    fn cells(&self) -> [String; 6] {
+    /// How its convolution is done: the last word of its kernel's name.
+    fn method(&self) -> &'static str {
+        self.kernel.and_then(|name| name.rsplit('_').next()).unwrap_or_default()
+    }
+
+    fn cells(&self) -> [String; 7] {
         let rate = match self.operations {
             0 => String::new(),
             operations => format!("{:.0}", operations as f64 / self.ms / 1e6),
@@ -124,6 +129,7 @@ impl Row {
         [
             self.phase.to_string(),
             self.parts.join(" → "),
+            self.method().to_owned(),
             mflop,
             format!("{:.1}", self.bytes as f64 / 1e6),
             rate,
@@ -133,7 +139,7 @@ impl Row {
 }
 
 impl Plan<'_> {
-    /// The kernels of its convolutions.
+    /// The whole names of the kernels of its convolutions.
     fn kernels(&self) -> String {
         let mut kernels: Vec<_> = self.steps.iter().filter_map(|row| row.kernel).collect();
         kernels.sort_unstable();
@@ -143,7 +149,7 @@ impl Plan<'_> {
 }
 
 fn print(plan: &Plan<'_>) -> Result<()> {
-    let header = [">Phase", "Step", ">MFLOP", ">MB", ">GFLOP/s", ">Time"];
+    let header = [">Phase", "Step", "Kernel", ">MFLOP", ">MB", ">GFLOP/s", ">Time"];
     let mut rows = table::new(header);
     for (i, row) in plan.steps.iter().enumerate() {
         if row.backward && (i == 0 || !plan.steps[i - 1].backward) {
@@ -153,11 +159,11 @@ fn print(plan: &Plan<'_>) -> Result<()> {
     }
     let rest = "weights, reductions, loss, update, waiting";
     let share = table::percent(100.0 * plan.rest_share);
-    rows.add_row(["", rest, "", "", "", &share]);
+    rows.add_row(["", rest, "", "", "", "", &share]);
     output::line(table::text(&rows))?;
     output::line(format_args!(
         "{}, batch {}, {}, {} threads: {:.2} ms a step on random data\n\
-         convolutions by {}; GFLOP/s are a thread's; MB are activations, gradients and packed\n\
+         kernels {}; GFLOP/s are a thread's; MB are activations, gradients and packed\n\
          weights, each counted once",
         plan.model,
         plan.batch,

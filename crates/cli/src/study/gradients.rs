@@ -118,10 +118,14 @@ fn runs(
 ) -> Result<Vec<StudyRun>> {
     let precision = PrecisionArg::Auto.resolve()?;
     let run = |subject: &GradientSubject| {
-        let GradientSubject::Initial(architecture) = subject else {
-            bail!(
-                "--steps trains networks from their initial weights: expected names or .toml files"
-            );
+        let architecture = match subject {
+            GradientSubject::Initial(architecture) => architecture,
+            GradientSubject::Trained { name, .. } | GradientSubject::OnTheWay { name, .. } => {
+                bail!(
+                    "{name} is a trained model here, and --steps trains networks from their initial \
+                 weights: expected names of architectures that are no folders here, or .toml files"
+                )
+            }
         };
         let recipe =
             Recipe::new(args.data.clone(), args.open.options(), dataset, architecture.clone());

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Result, ensure};
-use clap::{ArgAction, Args, ValueEnum};
+use clap::{Args, ValueEnum};
 use residua_data::{Dataset, Kind, OpenOptions};
 use residua_graph::Shape;
 use residua_resnet::{Architecture, Init};
@@ -103,11 +103,11 @@ pub(crate) struct TrainingArgs {
     nesterov: bool,
     /// Whether biases decay [default: on]
     #[arg(long, value_name = "ON|OFF", help_heading = "Optimisation",
-          action = ArgAction::Set, value_parser = on_or_off())]
+          num_args = 0..=1, default_missing_value = "on", value_parser = on_or_off())]
     decay_bias: Option<bool>,
     /// Whether weights and biases of batch norms decay [default: on]
     #[arg(long, value_name = "ON|OFF", help_heading = "Optimisation",
-          action = ArgAction::Set, value_parser = on_or_off())]
+          num_args = 0..=1, default_missing_value = "on", value_parser = on_or_off())]
     decay_norm: Option<bool>,
     /// Share of the target that is spread over all classes [default: 0]
     #[arg(long, value_name = "SHARE", help_heading = "Optimisation")]

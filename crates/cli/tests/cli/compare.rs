@@ -64,7 +64,11 @@ fn what_is_no_study_makes_no_page() {
 fn a_network_grows_while_it_is_trained() {
     let folder = tempfile::tempdir().unwrap();
     let grow = COMPARE.replace("4,6", "6,4,10") + " --grow --out grown";
-    let json = run(folder.path(), &format!("{grow} --json")).expect(0).json();
+    let ran = run(folder.path(), &format!("{grow} --json")).expect(0);
+    for told in ["run 1 of 4: grown-", "run 4 of 4: scratch-", " left for all"] {
+        assert!(ran.stderr.contains(told), "{told}: {}", ran.stderr);
+    }
+    let json = ran.json();
     assert_eq!(json["study"], "grown");
     let stages = json["stages"].as_array().unwrap();
     let names: Vec<_> = stages.iter().map(|stage| stage["architecture"].clone()).collect();

@@ -127,7 +127,14 @@ fn every_setting_reaches_the_config() {
     let train = format!("train synthetic:spirals?train=60&dev=12&test=12 {args}");
     run(folder.path(), &train).expect(0);
     let run_folder = folder.path().join("runs/spirals-dense-resnet6-w8-projection-no-norm-s5");
-    insta::assert_snapshot!(fs::read_to_string(run_folder.join("config.toml")).unwrap());
+    let config = run_folder.join("config.toml");
+    insta::assert_snapshot!(fs::read_to_string(&config).unwrap());
+
+    // A switch without its value is on.
+    let switched = format!("train --config {} --out on --decay-bias", config.display());
+    run(folder.path(), &switched).expect(0);
+    let again = fs::read_to_string(folder.path().join("on/config.toml")).unwrap();
+    assert!(again.contains("decay_bias = true\ndecay_norm = false"), "{again}");
 }
 
 #[test]

@@ -122,7 +122,8 @@ fn gradients_are_measured_on_the_way() {
     assert_eq!(again.stderr.matches("is there already").count(), 2, "{}", again.stderr);
     let (model, with_model) = (spirals().display(), "--model dense-resnet6-w8,dense-plain6-w8");
     let ran = run(folder.path(), &study.replace(with_model, &format!("--model {model}"))).expect(2);
-    assert!(ran.stderr.contains("expected names or .toml files"), "{}", ran.stderr);
+    let expected = format!("{model} is a trained model here");
+    assert!(ran.stderr.contains(&expected), "{}", ran.stderr);
 }
 
 #[test]
