@@ -216,13 +216,37 @@ fn it_says_what_depth_does_and_whether_the_signs_differ() {
 }
 
 #[test]
+fn the_question_is_about_what_differs() {
+    let residual = |depth, shortcut| Network {
+        name: format!("{shortcut} {depth}"),
+        shortcut,
+        ..network(Family::Residual, depth, &[5.0])
+    };
+    let [zero_pad, projection] = [Shortcut::ZeroPad, Shortcut::Projection];
+    for (networks, title, charts) in [
+        (
+            vec![residual(20, zero_pad), residual(56, zero_pad)],
+            "Does depth hurt?",
+            &["curves-residual", "depth-train", "depth-test"][..],
+        ),
+        (vec![residual(20, zero_pad), residual(20, projection)], "Which shortcut", &["curves"]),
+        (vec![residual(20, zero_pad)], "Compared: networks of 20 layers on set", &["curves"]),
+    ] {
+        let section = compare(networks).section();
+        assert!(section.title.starts_with(title), "{}", section.title);
+        let names: Vec<&str> = section.charts.iter().map(|chart| chart.name.as_str()).collect();
+        assert_eq!(names, charts);
+    }
+}
+
+#[test]
 fn a_record_comes_back_from_its_folder() {
     let folder = tempfile::tempdir().unwrap();
     let networks = vec![network(Family::Plain, 20, &[5.0, 7.0])];
     let record = Record::new("residua compare <x>", Study::Compare(compare(networks)));
     record.save(folder.path()).unwrap();
     assert_eq!(Record::load(folder.path()).unwrap(), record);
-    assert!(folder.path().join("depth-train.svg").exists());
+    assert!(folder.path().join("curves.svg").exists());
     let section = section_of_folder(folder.path()).unwrap();
     assert_eq!(section.tables[0].rows[0][6], "6.00 ± 1.41 %");
     let page = residua_study::report("A & B", &[section]);
@@ -256,7 +280,8 @@ fn decay_is_told_from_the_norms_of_the_last_weights_and_the_size_of_branches() {
     assert!(last(3) < 0.95 * last(2), "{} {}", last(3), last(2));
     let section = result.section();
     let charts: Vec<&str> = section.charts.iter().map(|chart| chart.name.as_str()).collect();
-    assert!(charts.ends_with(&["weight-norms", "bias-norms", "branch-ratios"]), "{charts:?}");
+    assert_eq!(charts, ["curves", "weight-norms", "bias-norms", "branch-ratios"]);
+    assert!(section.title.starts_with("What weight decay does"), "{}", section.title);
     let finding = section.findings.iter().find(|finding| finding.contains("in place of 0"));
     let finding = finding.expect("one for each family");
     assert!(finding.contains(&format!("is {:.2} at the end, not {:.2}", norm(1), norm(0))));

@@ -58,7 +58,7 @@ impl Network {
 }
 
 impl Compare {
-    fn has_several_decays(&self) -> bool {
+    pub(super) fn has_several_decays(&self) -> bool {
         self.networks.windows(2).any(|pair| pair[0].weight_decay != pair[1].weight_decay)
     }
 

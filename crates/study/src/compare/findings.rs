@@ -15,18 +15,40 @@ impl Compare {
     /// What was found, as a person reads it.
     pub fn section(&self) -> Section {
         let series = self.series();
+        let (title, question) = self.question();
         Section {
-            title: format!("Does depth hurt? Networks of growing depth on {}", self.dataset),
-            question:
-                "Networks that can only gain by another layer, as it could be the identity: does \
-                       their training error fall or rise when they get deeper, with and without \
-                       shortcuts?"
-                    .to_owned(),
+            title,
+            question: question.to_owned(),
             setting: self.setting(),
             charts: self.charts(&series),
             tables: vec![self.table()],
             findings: self.findings(&series),
             commands: Vec::new(),
+        }
+    }
+
+    /// The title and the question, by what differs.
+    fn question(&self) -> (String, &'static str) {
+        let differ = |differs: fn(&[Network]) -> bool| self.networks.windows(2).any(differs);
+        let depth = self.networks.first().map_or(0, |network| network.depth);
+        let of_depth = format!("networks of {depth} layers on {}", self.dataset);
+        if differ(|pair| pair[0].depth != pair[1].depth) {
+            let title = format!("Does depth hurt? Networks of growing depth on {}", self.dataset);
+            let question = "Networks that can only gain by another layer, as it could be the identity: does \
+                            their training error fall or rise when they get deeper, with and without \
+                            shortcuts?";
+            (title, question)
+        } else if self.has_several_decays() {
+            let question = "Weight decay draws the weights of a block's branch toward zero, and a residual \
+                            block with small weights is the identity: how near to it do blocks come, and \
+                            what does that cost or gain?";
+            (format!("What weight decay does to blocks: {of_depth}"), question)
+        } else if differ(|pair| pair[0].shortcut != pair[1].shortcut) {
+            let question = "A shortcut without parameters passes its input on, a projection has to learn \
+                            what to pass on: which of them comes to the lower error?";
+            (format!("Which shortcut: {of_depth}"), question)
+        } else {
+            (format!("Compared: {of_depth}"), "Which comes to the lower error?")
         }
     }
 
@@ -130,6 +152,15 @@ impl Compare {
     }
 
     fn charts(&self, series: &[Series<'_>]) -> Vec<Chart> {
+        let mut charts = match series.iter().all(|series| series.networks.len() == 1) {
+            true => vec![curves_of_one_depth(series)],
+            false => self.charts_over_depth(series),
+        };
+        charts.extend(self.decay_charts());
+        charts
+    }
+
+    fn charts_over_depth(&self, series: &[Series<'_>]) -> Vec<Chart> {
         let mut charts: Vec<Chart> = series.iter().map(Series::curves).collect();
         type Values = fn(&Network) -> Vec<f64>;
         let splits: [(&str, Values); 2] =
@@ -151,7 +182,6 @@ impl Compare {
                 charts.push(Chart { name: format!("depth-{split}"), caption, lines });
             }
         }
-        charts.extend(self.decay_charts());
         charts
     }
 
@@ -226,21 +256,12 @@ impl Series<'_> {
 
     /// Training and dev error over steps, a colour for each depth.
     fn curves(&self) -> Chart {
-        let curve = |network: &&Network| ErrorCurve {
-            name: format!("{} layers,", network.depth),
-            train: network.curve.iter().map(|point| (point.step, point.train_error)).collect(),
-            dev: network.curve.iter().filter_map(|p| Some((p.step, p.dev_error?))).collect(),
-        };
-        let curves: Vec<ErrorCurve> = self.networks.iter().map(curve).collect();
+        let networks = self.networks.iter();
+        let curves = networks.map(|network| curve(format!("{} layers,", network.depth), network));
         let is_plain = |c: char| c.is_alphanumeric();
         let words = self.name.split(|c: char| !is_plain(c)).filter(|word| !word.is_empty());
-        Chart {
-            name: format!("curves-{}", words.collect::<Vec<_>>().join("-")),
-            caption: "Error over the steps of training: of the batches as they were fed in thin and dashed, \
-                      of the dev set bold (in the manner of Figure 6 of He et al. 2015)."
-                .to_owned(),
-            lines: error_chart(&format!("Training, {}", self.name), &curves),
-        }
+        let name = format!("curves-{}", words.collect::<Vec<_>>().join("-"));
+        curves_chart(name, format!("Training, {}", self.name), curves.collect())
     }
 
     /// Whether these are the networks with shortcuts that are the same in all else.
@@ -268,6 +289,32 @@ impl Series<'_> {
             )
         };
         pairs.map(finding).collect()
+    }
+}
+
+/// Training and dev error over steps, a colour for each of several networks of one depth.
+fn curves_of_one_depth(series: &[Series<'_>]) -> Chart {
+    let networks =
+        series.iter().map(|series| curve(format!("{},", series.name), series.networks[0]));
+    let depth = series.first().map_or(0, |series| series.networks[0].depth);
+    curves_chart("curves".to_owned(), format!("Training, {depth} layers"), networks.collect())
+}
+
+fn curve(name: String, network: &Network) -> ErrorCurve {
+    ErrorCurve {
+        name,
+        train: network.curve.iter().map(|point| (point.step, point.train_error)).collect(),
+        dev: network.curve.iter().filter_map(|p| Some((p.step, p.dev_error?))).collect(),
+    }
+}
+
+fn curves_chart(name: String, title: String, curves: Vec<ErrorCurve>) -> Chart {
+    Chart {
+        name,
+        caption: "Error over the steps of training: of the batches as they were fed in thin and dashed, of \
+                  the dev set bold (in the manner of Figure 6 of He et al. 2015)."
+            .to_owned(),
+        lines: error_chart(&title, &curves),
     }
 }
 
