@@ -6,7 +6,9 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use rand_distr::{Distribution, StandardNormal};
 use rayon::prelude::*;
-use residua_data::{Augment, Batch, Dataset, LoaderOptions, TrainLoader, default_workers};
+use residua_data::{
+    Augment, Batch, Dataset, LoaderOptions, OnProgress, TrainLoader, default_workers,
+};
 use residua_engine::cross_entropy;
 use residua_engine::reference::{self, Tensors};
 use residua_format::Model;
@@ -16,6 +18,7 @@ use residua_train::match_classes;
 use serde::{Deserialize, Serialize};
 
 use crate::StudyError;
+use crate::count::Count;
 use crate::identity::{cosine, norm};
 use crate::section::mean;
 
@@ -119,7 +122,8 @@ pub struct GradientRun {
 /// Measures the gradient of the loss at each block's input over a batch of training samples, and how alike
 /// the gradients of a random projection of the logits are at neighbouring inputs on the line between two
 /// samples ("shattered gradients", Balduzzi et al. 2017, arXiv 1702.08591). In f32, batch norms in training
-/// mode: the inputs on the line are a batch. Runs on the threads of the pool it is called in.
+/// mode: the inputs on the line are a batch. Runs on the threads of the pool it is called in, and tells
+/// `on_progress` after each of the two measures of each network with each seed.
 ///
 /// # Errors
 /// Settings out of range; networks that the data do not fit; gradients that are not finite.
@@ -127,6 +131,7 @@ pub fn gradients(
     subjects: &[GradientSubject],
     dataset: &Arc<Dataset>,
     options: &GradientOptions,
+    on_progress: OnProgress<'_>,
 ) -> Result<GradientStudy, StudyError> {
     check(options)?;
     let prepared: Vec<Prepared<'_>> =
@@ -138,8 +143,9 @@ pub fn gradients(
         .collect::<Result<_, _>>()?;
     let pairs: Vec<_> =
         prepared.iter().flat_map(|it| seeds.clone().map(move |seed| (it, seed))).collect();
+    let count = Count::new(2 * pairs.len(), on_progress);
     let run = |&(it, seed): &(&Prepared<'_>, u64)| {
-        it.run(&batches[seed as usize], options.num_points, seed)
+        it.run(&batches[seed as usize], options.num_points, seed, &count)
     };
     let runs: Vec<GradientRun> =
         pairs.par_iter().with_max_len(1).map(run).collect::<Result<_, _>>()?;
@@ -235,7 +241,13 @@ impl<'a> Prepared<'a> {
         Ok(Self { name, architecture, graph, spans, trained, step, labels })
     }
 
-    fn run(&self, batch: &Batch, num_points: usize, seed: u64) -> Result<GradientRun, StudyError> {
+    fn run(
+        &self,
+        batch: &Batch,
+        num_points: usize,
+        seed: u64,
+        count: &Count<'_>,
+    ) -> Result<GradientRun, StudyError> {
         let options = InitOptions { seed, ..InitOptions::default() };
         let tensors = Tensors::new(&match self.trained {
             Some(weights) => weights.clone(),
@@ -244,8 +256,11 @@ impl<'a> Prepared<'a> {
         let sample_len = batch.input.len() / batch.len();
         let points = line(&batch.input[..2 * sample_len], num_points);
         let (norms, autocorrelation) = rayon::join(
-            || self.norms(tensors.clone(), batch),
-            || autocorrelation(&self.input_gradients(tensors.clone(), &points, seed), sample_len),
+            || count.with(self.norms(tensors.clone(), batch)),
+            || {
+                let gradients = self.input_gradients(tensors.clone(), &points, seed);
+                count.with(autocorrelation(&gradients, sample_len))
+            },
         );
         if !norms.iter().all(|norm| norm.is_finite()) {
             let got = "gradients that are not finite".to_owned();

@@ -8,12 +8,14 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use residua_data::OnProgress;
 use residua_engine::ThreadPool;
 use residua_resnet::Family;
 use serde::{Deserialize, Serialize};
 
 use self::training::Training;
 use crate::StudyError;
+use crate::count::Count;
 
 /// What the stacks are made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -147,11 +149,14 @@ fn final_error(curve: &[TaskPoint]) -> Option<f64> {
 /// root of the number of blocks, as [`residua_resnet::init_weights`] does without batch norms; SGD with
 /// momentum 0.9 and a constant learning rate, the one of the grid with the lowest final error on the first
 /// seed, for each kind, family and depth. Runs are spread over as many threads as the pool it is called in
-/// has; the result is the same with any number.
+/// has; the result is the same with any number. Tells `on_progress` after each run.
 ///
 /// # Errors
 /// Settings out of range.
-pub fn identity_task(options: &IdentityTaskOptions) -> Result<IdentityTask, StudyError> {
+pub fn identity_task(
+    options: &IdentityTaskOptions,
+    on_progress: OnProgress<'_>,
+) -> Result<IdentityTask, StudyError> {
     check(options)?;
     let IdentityTaskOptions { steps, width, num_seeds, .. } = *options;
     let mut stacks = Vec::new();
@@ -169,8 +174,10 @@ pub fn identity_task(options: &IdentityTaskOptions) -> Result<IdentityTask, Stud
         lr,
         seed,
     };
+    let runs_of_each = options.lrs.len() + num_seeds as usize - 1;
+    let count = Count::new(stacks.len() * runs_of_each, on_progress);
     let of_grid = |stack| options.lrs.iter().map(move |&lr| training(stack, lr, 0));
-    let searched = run_all(&stacks.iter().flat_map(of_grid).collect::<Vec<_>>())?;
+    let searched = run_all(&stacks.iter().flat_map(of_grid).collect::<Vec<_>>(), &count)?;
     let mut results: Vec<TaskResult> = stacks
         .iter()
         .zip(searched.chunks_exact(options.lrs.len()))
@@ -187,8 +194,8 @@ pub fn identity_task(options: &IdentityTaskOptions) -> Result<IdentityTask, Stud
         let lr = result.lr;
         (1..num_seeds).map(move |seed| training(stack, lr, seed))
     };
-    let others = run_all(&stacks.iter().zip(&results).flat_map(of_seeds).collect::<Vec<_>>())?;
-    let mut others = others.into_iter();
+    let others: Vec<Training> = stacks.iter().zip(&results).flat_map(of_seeds).collect();
+    let mut others = run_all(&others, &count)?.into_iter();
     for result in &mut results {
         result.curves.extend(others.by_ref().take(num_seeds as usize - 1));
     }
@@ -233,7 +240,7 @@ fn unsuitable(subject: &str, got: impl fmt::Display, expected: &str) -> StudyErr
 
 /// The errors of each run over its steps. Small networks do not fill several threads, so that each run has
 /// one of its own.
-fn run_all(trainings: &[Training]) -> Result<Vec<Vec<TaskPoint>>, StudyError> {
+fn run_all(trainings: &[Training], count: &Count<'_>) -> Result<Vec<Vec<TaskPoint>>, StudyError> {
     let next = AtomicUsize::new(0);
     let curves = Mutex::new(vec![Vec::new(); trainings.len()]);
     let work = || -> Result<(), StudyError> {
@@ -241,7 +248,7 @@ fn run_all(trainings: &[Training]) -> Result<Vec<Vec<TaskPoint>>, StudyError> {
         loop {
             let i = next.fetch_add(1, Ordering::Relaxed);
             let Some(training) = trainings.get(i) else { return Ok(()) };
-            let curve = pool.install(|| training.run())?;
+            let curve = count.with(pool.install(|| training.run()))?;
             curves.lock().expect("no run panics while it holds this")[i] = curve;
         }
     };

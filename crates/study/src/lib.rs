@@ -11,6 +11,7 @@
 mod changed;
 pub mod compare;
 mod continued;
+mod count;
 mod difference;
 mod error;
 mod gradients;

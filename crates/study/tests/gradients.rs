@@ -2,6 +2,9 @@
 
 mod untrained;
 
+use std::sync::Mutex;
+
+use residua_data::Progress;
 use residua_engine::ThreadPool;
 use residua_engine::reference::{self, Tensors};
 use residua_format::Model;
@@ -91,7 +94,7 @@ fn gradients_pass_blocks_that_are_the_identity() {
     let model = untrained("resnet8-w4", SHAPES);
     let deeper = insert_blocks(&model.architecture, &model.weights, &Insertion::new(2, 3)).unwrap();
     let deeper = Model { architecture: deeper.architecture, weights: deeper.weights, ..model };
-    let found = gradients(&[trained(deeper)], &open(SHAPES), &OPTIONS).unwrap();
+    let found = gradients(&[trained(deeper)], &open(SHAPES), &OPTIONS, &|_| {}).unwrap();
     let [network] = &found.networks[..] else { panic!("one network") };
     assert!(network.trained);
     assert_eq!(network.blocks[1..5], ["layer2.0", "layer2.1", "layer2.2", "layer2.3"]);
@@ -113,7 +116,7 @@ fn gradients_of_a_linear_network_are_the_same_everywhere() {
     }
     model.weights.get_mut(&graph, "layer1.0.fc1.weight").unwrap().fill(0.0);
     model.weights.get_mut(&graph, "layer1.0.fc2.weight").unwrap().fill(0.0);
-    let found = gradients(&[trained(model)], &open(SPIRALS), &OPTIONS).unwrap();
+    let found = gradients(&[trained(model)], &open(SPIRALS), &OPTIONS, &|_| {}).unwrap();
     assert_eq!(found.networks[0].runs[0].autocorrelation, [None; 16]);
     assert!(found.section().findings[1].contains("lag 1: none in it"));
 }
@@ -122,7 +125,16 @@ fn of_three(threads: usize) -> GradientStudy {
     let subjects = ["resnet8-w4", "plain8-w4", "plain8-w4-no-norm"];
     let subjects = subjects.map(|name| initial(name, SHAPES));
     let pool = ThreadPool::new(Some(threads)).unwrap();
-    pool.install(|| gradients(&subjects, &open(SHAPES), &OPTIONS)).unwrap()
+    let last = Mutex::new((0, 0));
+    let on_progress = |Progress { done, total }: Progress| {
+        let mut last = last.lock().unwrap();
+        *last = (done.max(last.0), total);
+    };
+    let found = pool.install(|| gradients(&subjects, &open(SHAPES), &OPTIONS, &on_progress));
+    // Both measures of three networks with each seed.
+    let total = 2 * 3 * OPTIONS.num_seeds as usize;
+    assert_eq!(last.into_inner().unwrap(), (total, total));
+    found.unwrap()
 }
 
 #[test]
@@ -160,7 +172,7 @@ fn vanishing_gradients_are_called_so_where_they_are() {
 fn what_can_not_be_measured_is_refused() {
     let dataset = open(SHAPES);
     let error = |subject: GradientSubject, options: &GradientOptions| {
-        gradients(&[subject], &dataset, options).unwrap_err().to_string()
+        gradients(&[subject], &dataset, options, &|_| {}).unwrap_err().to_string()
     };
     let small = |options| error(initial("resnet8-w4", SHAPES), &options);
     let few = GradientOptions { batch_size: 1, ..OPTIONS };

@@ -1,5 +1,8 @@
 //! Stacks of layers that learn to put out their input.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use residua_data::Progress;
 use residua_engine::ThreadPool;
 use residua_resnet::Family;
 use residua_study::{
@@ -18,7 +21,16 @@ fn options() -> IdentityTaskOptions {
 }
 
 fn found(threads: usize) -> IdentityTask {
-    ThreadPool::new(Some(threads)).unwrap().install(|| identity_task(&options())).unwrap()
+    let told = AtomicUsize::new(0);
+    let on_progress = |Progress { done, total }: Progress| {
+        assert!((1..=total).contains(&done));
+        assert_eq!(total, 8 * (3 + 1), "the grid and the other seeds of each stack");
+        told.fetch_add(1, Ordering::Relaxed);
+    };
+    let pool = ThreadPool::new(Some(threads)).unwrap();
+    let found = pool.install(|| identity_task(&options(), &on_progress)).unwrap();
+    assert_eq!(told.into_inner(), 8 * (3 + 1));
+    found
 }
 
 fn result(found: &IdentityTask, kind: LayerKind, family: Family, depth: usize) -> &TaskResult {
@@ -79,7 +91,7 @@ fn runs_that_diverge_are_kept_and_told() {
         lrs: vec![1e9],
         ..options()
     };
-    let found = identity_task(&options).unwrap();
+    let found = identity_task(&options, &|_| {}).unwrap();
     assert_eq!(found.section().tables[0].rows[1][4], "diverged");
     let folder = tempfile::tempdir().unwrap();
     let record = Record::new("residua study identity-task", Study::IdentityTask(found));
@@ -89,7 +101,8 @@ fn runs_that_diverge_are_kept_and_told() {
 
 #[test]
 fn settings_out_of_range_are_refused() {
-    let error = |options: &IdentityTaskOptions| identity_task(options).unwrap_err().to_string();
+    let error =
+        |options: &IdentityTaskOptions| identity_task(options, &|_| {}).unwrap_err().to_string();
     let odd = IdentityTaskOptions { depths: vec![2, 3], ..options() };
     let expected = "depth: 3, expected an even number: residual blocks have two layers";
     assert_eq!(error(&odd), expected);

@@ -85,7 +85,7 @@ pub(crate) fn run(args: &GradientsArgs) -> Result<Outcome> {
         num_seeds: args.seeds.into(),
     };
     let Some(steps) = args.steps else {
-        let found = args.threads.install(|| gradients(&subjects, &dataset, &options))??;
+        let found = measure(args, &subjects, &dataset, &options)?;
         present(Study::Gradients(found), &args.present)?;
         return Ok(Outcome::Done);
     };
@@ -100,12 +100,23 @@ pub(crate) fn run(args: &GradientsArgs) -> Result<Outcome> {
         return Ok(Outcome::Interrupted);
     }
     let moments = runs.iter().map(moments).collect::<Result<Vec<_>>>()?.concat();
-    let found = args.threads.install(|| gradients(&moments, &dataset, &options))??;
+    let found = measure(args, &moments, &dataset, &options)?;
     let Recipe { lr, batch_size, .. } = runs[0].recipe;
     let training = Some(GradientTraining { steps, lr, batch_size });
     let present_args = PresentArgs { out: Some(folder), ..args.present.clone() };
     present(Study::Gradients(GradientStudy { training, ..found }), &present_args)?;
     Ok(Outcome::Done)
+}
+
+fn measure(
+    args: &GradientsArgs,
+    subjects: &[GradientSubject],
+    dataset: &Arc<Dataset>,
+    options: &GradientOptions,
+) -> Result<GradientStudy> {
+    Ok(progress::counting("measuring", |on_progress| {
+        args.threads.install(|| gradients(subjects, dataset, options, on_progress))
+    })??)
 }
 
 /// The trainings of networks as they are initialised.

@@ -7,6 +7,7 @@ use residua_study::{IdentityTaskOptions, LayerKind, Study, identity_task};
 use crate::arguments::{ThreadArgs, one_of};
 use crate::failure::Outcome;
 use crate::present::{PresentArgs, present};
+use crate::progress;
 
 /// Train stacks of layers to put out their input, without shortcuts and with them
 ///
@@ -64,7 +65,9 @@ pub(crate) fn run(args: &IdentityTaskArgs) -> Result<Outcome> {
         num_seeds: args.seeds.into(),
         lrs: args.lr.clone(),
     };
-    let found = args.threads.install(|| identity_task(&options))??;
+    let found = progress::counting("training", |on_progress| {
+        args.threads.install(|| identity_task(&options, on_progress))
+    })??;
     present(Study::IdentityTask(found), &args.present)?;
     Ok(Outcome::Done)
 }
