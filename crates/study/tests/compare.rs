@@ -248,7 +248,7 @@ fn a_record_comes_back_from_its_folder() {
     assert_eq!(Record::load(folder.path()).unwrap(), record);
     assert!(folder.path().join("curves.svg").exists());
     let section = section_of_folder(folder.path()).unwrap();
-    assert_eq!(section.tables[0].rows[0][6], "6.00 ± 1.41 %");
+    assert_eq!(section.tables[0].rows[0][5], "6.00 ± 1.41 %");
     let page = residua_study::report("A & B", &[section]);
     assert!(page.contains("<h1>A &#38; B</h1>") && page.contains("residua compare &#60;x&#62;"));
     assert!(page.contains("6.00 ± 1.41 %") && page.contains("<svg") && !page.contains("<script"));
@@ -282,6 +282,12 @@ fn decay_is_told_from_the_norms_of_the_last_weights_and_the_size_of_branches() {
     let charts: Vec<&str> = section.charts.iter().map(|chart| chart.name.as_str()).collect();
     assert_eq!(charts, ["curves", "weight-norms", "bias-norms", "branch-ratios"]);
     assert!(section.title.starts_with("What weight decay does"), "{}", section.title);
+    assert!(section.setting.contains(&("weight decay".to_owned(), "0, 0.5".to_owned())));
+    let beside = |finding: &&String| finding.contains(", beside plain, decay");
+    let besides: Vec<&String> = section.findings.iter().filter(beside).collect();
+    let [without, with] = besides[..] else { panic!("residual beside plain, for each decay") };
+    assert!(without.contains("plain, decay 0,") && without.contains("residual, decay 0 "));
+    assert!(with.contains("plain, decay 0.5,") && with.contains("residual, decay 0.5 "));
     let finding = section.findings.iter().find(|finding| finding.contains("in place of 0"));
     let finding = finding.expect("one for each family");
     assert!(finding.contains(&format!("is {:.2} at the end, not {:.2}", norm(1), norm(0))));

@@ -59,6 +59,7 @@ impl Compare {
         let mut setting = vec![
             ("data", format!("{} (SHA-256 {})", self.dataset, self.dataset_fingerprint)),
             ("learning rate", self.lr.to_string()),
+            ("weight decay", self.weight_decays()),
             (
                 "length",
                 format!("{} steps of {}, {:.1} epochs", self.steps, self.batch_size, self.epochs),
@@ -77,6 +78,14 @@ impl Compare {
         setting.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
+    /// All there are, with commas between them.
+    fn weight_decays(&self) -> String {
+        let mut decays: Vec<f64> = self.networks.iter().map(|it| it.weight_decay).collect();
+        decays.sort_by(f64::total_cmp);
+        decays.dedup();
+        decays.iter().map(f64::to_string).collect::<Vec<_>>().join(", ")
+    }
+
     fn table(&self) -> Table {
         let caption = "Errors at the end, of the training set without augmentation first; mean ± standard \
                        deviation over seeds";
@@ -85,7 +94,6 @@ impl Compare {
             ">layers",
             ">parameters",
             ">lr",
-            ">weight decay",
             ">seeds",
             ">train error",
             ">dev error",
@@ -103,7 +111,6 @@ impl Compare {
                 network.depth.to_string(),
                 network.num_parameters.to_string(),
                 self.lr.to_string(),
-                network.weight_decay.to_string(),
                 seeds,
                 percent_spread(&network.train_errors()),
                 percent_spread(&network.dev_errors()),
@@ -191,8 +198,11 @@ impl Compare {
             let others = series.iter().filter(|other| plain.is_twin(other));
             findings.extend(others.filter_map(|other| sign_difference(plain, other)));
         }
-        if let Some((first, others)) = series.split_first() {
-            findings.extend(others.iter().filter_map(|other| at_greatest_depth(first, other)));
+        for (i, other) in series.iter().enumerate() {
+            let same_decay =
+                |of: &&Series<'_>| of.networks[0].weight_decay == other.networks[0].weight_decay;
+            let first = series[..i].iter().find(same_decay);
+            findings.extend(first.and_then(|first| at_greatest_depth(first, other)));
         }
         findings.extend(self.decay_findings());
         for network in &self.networks {
