@@ -126,10 +126,20 @@ impl GradientStudy {
 
     /// All, but of a training its first and its last moment alone.
     fn ends(&self) -> impl Iterator<Item = &NetworkGradients> {
-        self.trainings().into_iter().flat_map(|training| {
-            let last = training.last().copied().filter(|_| training.len() > 1);
-            [training[0]].into_iter().chain(last)
-        })
+        self.drawn().into_iter().map(|(_, _, network)| network)
+    }
+
+    /// The [`ends`](Self::ends) as they are drawn: a colour for each training, its first moment dashed.
+    fn drawn(&self) -> Vec<(usize, LineStyle, &NetworkGradients)> {
+        let mut drawn = Vec::new();
+        for (color, training) in self.trainings().into_iter().enumerate() {
+            let (first, last) = (training[0], training[training.len() - 1]);
+            if training.len() > 1 {
+                drawn.push((color, LineStyle::Dashed, first));
+            }
+            drawn.push((color, LineStyle::Marked, last));
+        }
+        drawn
     }
 
     /// Trainings that did not come to their end.
@@ -186,20 +196,19 @@ impl GradientStudy {
     }
 
     fn charts(&self) -> Vec<Chart> {
-        let norms = self.ends().enumerate().map(|(color, network)| {
+        let norms = self.drawn().into_iter().map(|(color, style, network)| {
             let norms = network.mean_norms();
             let points = norms.iter().enumerate().map(|(i, norm)| ((i + 1) as f64, *norm));
-            Line::new(network.label(), color, points.collect()).style(LineStyle::Marked)
+            Line::new(network.label(), color, points.collect()).style(style)
         });
-        let correlations = self.ends().enumerate().map(|(color, network)| {
+        let correlations = self.drawn().into_iter().map(|(color, style, network)| {
             let known: Vec<(usize, Vec<f64>)> = (1..=NUM_LAGS)
                 .map(|lag| (lag, network.at_lag(lag)))
                 .filter(|(_, values)| !values.is_empty())
                 .collect();
             let points = known.iter().map(|(lag, values)| (*lag as f64, mean(values))).collect();
             let spread = known.iter().map(|(_, values)| standard_deviation(values)).collect();
-            let line = Line::new(network.label(), color, points).style(LineStyle::Marked);
-            Line { spread, ..line }
+            Line { spread, ..Line::new(network.label(), color, points).style(style) }
         });
         let norm_chart = LineChart {
             lines: norms.collect(),
@@ -210,19 +219,21 @@ impl GradientStudy {
             lines: correlations.collect(),
             ..LineChart::new("Gradients at neighbouring inputs", "lag", "correlation")
         };
+        let dashed = if self.training.is_some() { " Dashed: before training." } else { "" };
         let mut charts = vec![
             Chart {
                 name: "gradient-norm".to_owned(),
-                caption: "Norm of the loss's gradient at the input of each block, mean over seeds."
-                    .to_owned(),
+                caption: format!(
+                    "Norm of the loss's gradient at the input of each block, mean over seeds.{dashed}"
+                ),
                 lines: norm_chart,
             },
             Chart {
                 name: "gradient-autocorrelation".to_owned(),
-                caption:
-                    "Correlation of gradients at inputs on the line between two samples, over \
-                          their distance; bars are standard deviations over seeds."
-                        .to_owned(),
+                caption: format!(
+                    "Correlation of gradients at inputs on the line between two samples, over their \
+                     distance; bars are standard deviations over seeds.{dashed}"
+                ),
                 lines: correlation_chart,
             },
         ];
