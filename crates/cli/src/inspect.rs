@@ -12,6 +12,7 @@ use residua_data::{Preprocessing, Resize};
 use residua_format::{Model, Provenance};
 use residua_graph::Shape;
 use residua_resnet::{Architecture, Block, Family, Summary, summary};
+use residua_train::Recipe;
 use serde::Serialize;
 
 use crate::arguments::{self, ArchitectureArgs, ThreadArgs};
@@ -122,10 +123,14 @@ fn refuse_options(args: &InspectArgs, what: &str) -> Result<()> {
     Ok(())
 }
 
-/// An architecture from a file.
+/// An architecture from a file of its own or from a run's config.
 pub(crate) fn read_toml(path: &Path) -> Result<Architecture> {
     let text =
         fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    if text.lines().any(|line| line.trim() == "[architecture]") {
+        let recipe = Recipe::from_toml(&text).with_context(|| path.display().to_string())?;
+        return Ok(recipe.architecture);
+    }
     Architecture::from_toml(&text).with_context(|| path.display().to_string())
 }
 

@@ -2,6 +2,8 @@
 
 mod small_run;
 
+use std::path::Path;
+
 use residua_data::OpenOptions;
 use residua_resnet::{Architecture, Init, Shape};
 use residua_train::{EarlyImages, Length, Recipe, Schedule};
@@ -26,6 +28,13 @@ fn a_recipe_survives_its_toml_form() {
             assert_eq!(Recipe::from_toml(&text).unwrap(), recipe, "{text}");
         }
     }
+}
+
+#[test]
+fn the_config_of_the_race_is_that_of_its_record() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let config = Recipe::load(root.join("configs/cifar10-94.toml")).unwrap();
+    assert_eq!(config, Recipe::load(root.join("results/cifar10-94/seed0/config.toml")).unwrap());
 }
 
 #[test]

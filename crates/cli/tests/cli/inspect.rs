@@ -54,6 +54,14 @@ fn an_architecture_file_can_be_inspected() {
     let ran = run(folder.path(), "inspect narrow.toml").expect(0);
     assert!(ran.stdout.starts_with("narrow: residual network, 10 layers"), "{}", ran.stdout);
     run(folder.path(), "inspect narrow.toml --classes 3").expect(2);
+
+    let config = spirals().join("config.toml").display().to_string();
+    let of_run = run(folder.path(), &format!("inspect {config} --json")).expect(0).json();
+    let of_model = run(folder.path(), &format!("inspect {} --json", spirals().display()));
+    assert_eq!(of_run["name"], of_model.expect(0).json()["name"]);
+    std::fs::write(folder.path().join("bad.toml"), "lr = 3\n[architecture]\n").unwrap();
+    let ran = run(folder.path(), "inspect bad.toml").expect(2);
+    assert!(ran.stderr.contains("bad.toml") && ran.stderr.contains("missing field"));
 }
 
 #[test]
