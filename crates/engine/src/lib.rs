@@ -34,6 +34,7 @@
 mod backward;
 mod buffer;
 mod conv;
+mod convolve;
 mod error;
 mod executor;
 mod forward;

@@ -2,7 +2,7 @@
 //! tested against, and the plainest statement of what a network computes.
 //!
 //! It runs one operation at a time over the whole batch and keeps every value. It shares no code
-//! with plans.
+//! with plans, unless [`Tensors::by_kernels`] lends it their kernels.
 //!
 //! ```
 //! use residua_engine::reference::{self, Tensors};
@@ -21,13 +21,17 @@
 //! # Ok::<(), residua_graph::GraphError>(())
 //! ```
 
+use std::sync::Arc;
+
 use residua_graph::{BatchNorm, BufferId, Graph, MaxPool, Node, Op, ParamId, ValueId, Weights};
 use residua_graph::{Conv2d, ZeroPad};
 use residua_kernels::reference::batch_norm::{Params, Statistics};
 use residua_kernels::reference::{
     Real, batch_norm, conv2d, global_avg_pool, linear, max_pool, relu, zero_pad,
 };
-use residua_kernels::{Conv2dProblem, MaxPoolProblem, ZeroPadProblem};
+use residua_kernels::{Conv2dProblem, Isa, MaxPoolProblem, ZeroPadProblem};
+
+use crate::convolve::{ByDefinition, ByKernels, Convolve};
 
 /// All tensors of a network, as [`Weights`] lays them out, in the precision of the computation.
 #[derive(Debug, Clone)]
@@ -38,6 +42,15 @@ pub struct Tensors<T> {
     pub buffers: Vec<T>,
     /// How activations, their gradients and the weights they meet are rounded.
     round: fn(T) -> T,
+    convolve: Arc<dyn Convolve<T>>,
+}
+
+impl Tensors<f32> {
+    /// Computes convolutions with the kernels that plans choose: many times faster, for measuring
+    /// what plans don't keep. Each call runs on one thread.
+    pub fn by_kernels(self, isa: Isa) -> Self {
+        Self { convolve: Arc::new(ByKernels(isa)), ..self }
+    }
 }
 
 impl<T: Real> Tensors<T> {
@@ -45,7 +58,7 @@ impl<T: Real> Tensors<T> {
     pub fn new(weights: &Weights) -> Self {
         let convert = |values: &[f32]| values.iter().map(|&x| T::from_f64(x.into())).collect();
         let (params, buffers) = (convert(&weights.params), convert(&weights.buffers));
-        Self { params, buffers, round: |x| x }
+        Self { params, buffers, round: |x| x, convolve: Arc::new(ByDefinition) }
     }
 
     /// Rounds all activations, their gradients and the weights of convolutions and linear operations,
@@ -188,7 +201,7 @@ fn forward<T: Real>(
             Op::Conv2d { conv, weight, bias } => {
                 let p = conv_problem(graph, node, conv, n);
                 let weight = tensors.rounded_param(graph, *weight);
-                conv2d::forward(&p, input, &weight, bias.map(param), &mut output);
+                tensors.convolve.forward(&p, input, &weight, bias.map(param), &mut output);
             }
             Op::Linear { in_features, weight, bias, .. } => {
                 let (weight, bias) = (tensors.rounded_param(graph, *weight), bias.map(param));
@@ -255,8 +268,9 @@ pub fn backward<T: Real>(
             Op::Conv2d { conv, weight, bias } => {
                 let p = conv_problem(graph, node, conv, n);
                 let rounded = tensors.rounded_param(graph, *weight);
-                conv2d::backward_data(&p, &grad_output, &rounded, &mut grad_input);
-                conv2d::backward_weight(&p, input, &grad_output, &mut params[place(*weight)]);
+                let (convolve, grad_weight) = (&tensors.convolve, &mut params[place(*weight)]);
+                convolve.backward_data(&p, &grad_output, &rounded, &mut grad_input);
+                convolve.backward_weight(&p, input, &grad_output, grad_weight);
                 if let Some(bias) = bias {
                     conv2d::backward_bias(&p, &grad_output, &mut params[place(*bias)]);
                 }

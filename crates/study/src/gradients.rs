@@ -9,8 +9,8 @@ use rayon::prelude::*;
 use residua_data::{
     Augment, Batch, Dataset, LoaderOptions, OnProgress, TrainLoader, default_workers,
 };
-use residua_engine::cross_entropy;
 use residua_engine::reference::{self, Tensors};
+use residua_engine::{Isa, PlanError, cross_entropy};
 use residua_format::Model;
 use residua_graph::{Graph, Weights};
 use residua_resnet::{Architecture, BlockSpan, InitOptions, init_weights};
@@ -253,6 +253,7 @@ impl<'a> Prepared<'a> {
             Some(weights) => weights.clone(),
             None => init_weights(self.architecture, &self.graph, &options),
         });
+        let tensors = tensors.by_kernels(Isa::best().map_err(PlanError::from)?);
         let sample_len = batch.input.len() / batch.len();
         let points = line(&batch.input[..2 * sample_len], num_points);
         let (norms, autocorrelation) = rayon::join(

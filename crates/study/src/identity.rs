@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rayon::prelude::*;
 use residua_data::{Dataset, EvalLoader, Preprocessing, Split, default_workers};
 use residua_engine::reference::{self, Tensors, Trace};
+use residua_engine::{Isa, PlanError};
 use residua_format::Model;
 use residua_graph::{Graph, Op, ValueId};
 use residua_resnet::{BlockSpan, Family};
@@ -125,7 +126,9 @@ pub fn identity(
     let input = first_samples(dataset, &model.preprocessing, options)?;
     let spans = model.architecture.blocks();
     let layers = layers(&graph, model.architecture.family());
-    let samples = measure(&graph, &Tensors::new(&model.weights), &spans, &layers, &input);
+    let isa = Isa::best().map_err(PlanError::from)?;
+    let tensors = Tensors::new(&model.weights).by_kernels(isa);
+    let samples = measure(&graph, &tensors, &spans, &layers, &input);
     if samples.iter().any(|sample| !sample.is_finite) {
         return Err(TrainError::NotFiniteOutput { num_weights: 0 }.into());
     }

@@ -3,6 +3,7 @@
 mod architectures;
 mod batch_size;
 mod bf16;
+mod by_kernels;
 mod case;
 mod goldens;
 mod gradients;
