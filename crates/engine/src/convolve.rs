@@ -4,10 +4,10 @@ use std::fmt::Debug;
 
 use residua_kernels::conv2d::choose;
 use residua_kernels::reference::{Real, conv2d};
-use residua_kernels::{Conv2dProblem, Isa, scratch};
+use residua_kernels::{Conv2dProblem, Isa};
 
-/// The passes of a convolution. Weights are `[oc, ic, kh, kw]`, the rest is NHWC; all results are
-/// overwritten.
+/// The passes of a convolution. Weights are `[oc, ic, kh, kw]`, the rest is NHWC; gradients are zeros
+/// before.
 pub(crate) trait Convolve<T>: Debug + Send + Sync {
     fn forward(
         &self,
@@ -56,7 +56,6 @@ impl<T: Real> Convolve<T> for ByDefinition {
         weight: &[T],
         grad_input: &mut [T],
     ) {
-        grad_input.fill(T::ZERO);
         conv2d::backward_data(p, grad_output, weight, grad_input);
     }
 
@@ -67,7 +66,6 @@ impl<T: Real> Convolve<T> for ByDefinition {
         grad_output: &[T],
         grad_weight: &mut [T],
     ) {
-        grad_weight.fill(T::ZERO);
         conv2d::backward_weight(p, input, grad_output, grad_weight);
     }
 }
@@ -86,7 +84,6 @@ impl Convolve<f32> for ByKernels {
         output: &mut [f32],
     ) {
         let kernel = choose::<f32>(p, self.0);
-        scratch::reserve(kernel.scratch_len(p));
         let mut packed = vec![0.0; kernel.packed_weight_len(p)];
         kernel.pack_weight(p, weight, &mut packed);
         kernel.forward(p, input, &packed, bias, output);
@@ -100,7 +97,6 @@ impl Convolve<f32> for ByKernels {
         grad_input: &mut [f32],
     ) {
         let kernel = choose::<f32>(p, self.0);
-        scratch::reserve(kernel.scratch_len(p));
         let mut packed = vec![0.0; kernel.packed_weight_backward_len(p)];
         kernel.pack_weight_backward(p, weight, &mut packed);
         kernel.backward_data(p, grad_output, &packed, false, grad_input);
@@ -114,7 +110,6 @@ impl Convolve<f32> for ByKernels {
         grad_weight: &mut [f32],
     ) {
         let kernel = choose::<f32>(p, self.0);
-        scratch::reserve(kernel.scratch_len(p));
         let mut packed = vec![0.0; kernel.packed_grad_len(p)];
         kernel.backward_weight(p, input, grad_output, &mut packed);
         kernel.unpack_grad(p, &packed, grad_weight);
