@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """Runs Residua and PyTorch alternately on this machine and records what came out.
 
-usage: bench/compare.py --peers FOLDER --peer-python PATH [--models resnet20,resnet56]
+usage: bench/compare.py --peer-python PATH [--peers FOLDER] [--models resnet20,resnet56]
                         [--infer resnet20] [--precisions f32,bf16] [--rounds 5] [--threads 2]
                         [--compile resnet20,resnet56] [--note TEXT] [--name NAME]
 
-FOLDER holds torch_train.py, which times a PyTorch training step (forward, loss, backward, SGD
-update; eager, and the models after --compile also compiled) and prints a JSON line with model, batch, precision
-and ms_p50; --infer models are evaluated, by torch_infer.py beside this file. PATH is an interpreter with torch. Nothing else should run on the machine.
+PATH is an interpreter with torch, and torchvision for ImageNet's networks. torch_train.py, of FOLDER instead
+of beside this file where it is given, times training steps of --models (eager, those after --compile also
+compiled); torch_infer.py beside this file evaluates --infer. Nothing else should run on the machine.
 
 A round runs every program once; the rounds follow each other, so that a change of the machine's
 speed meets all. Quoted are medians over the rounds of the programs' median step times, and the
@@ -49,7 +49,7 @@ def programs(args, task, model, precision):
     threads = ["--threads", str(args.threads)]
     yield "residua", [RESIDUA, "bench", task, "--model", model, "--batch-size", batch,
                       "--precision", precision, "--steps", str(args.steps), *threads, "--json"]
-    script = {"train": [Path(args.peers) / "torch_train.py", "--steps", str(args.steps + 3)],
+    script = {"train": [Path(args.peers) / "torch_train.py", "--steps", str(args.steps)],
               "infer": [ROOT / "bench/torch_infer.py", "--steps", str(args.steps), "--batch", batch]}[task]
     torch = [args.peer_python, *script, "--models", model, "--precisions", precision, *threads]
     yield "pytorch", torch
@@ -108,7 +108,7 @@ def output(command):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--peers", required=True)
+    parser.add_argument("--peers", default=ROOT / "bench")
     parser.add_argument("--peer-python", required=True)
     parser.add_argument("--models", default="resnet20,resnet56")
     parser.add_argument("--infer", default="")
@@ -131,11 +131,12 @@ def main():
     (folder / "summary.md").write_text(summary(lines))
     torch = output([args.peer_python, "-c", "import torch; print(torch.__version__)"])
     flags = f"--models {args.models} --infer '{args.infer}' --precisions {args.precisions} --rounds {args.rounds} --steps {args.steps} --threads {args.threads}"
+    peers = "" if args.peers == ROOT / "bench" else "--peers FOLDER "
     (folder / "README.md").write_text(
         f"# {date}\n\n"
         f"- machine: {long}; Linux {platform.release()}\n"
         f"- Residua at commit {commit}, {output(['rustc', '--version'])}; PyTorch {torch}\n"
-        f"- command: `bench/compare.py {flags} --compile '{args.compile}' --peers FOLDER --peer-python PATH`\n"
+        f"- command: `bench/compare.py {flags} --compile '{args.compile}' {peers}--peer-python PATH`\n"
         + (f"- {args.note}\n" if args.note else "")
         + "\nRandom data, channels-last, SGD with momentum and weight decay; `raw.jsonl` has a line for each program\n"
           "and round, `summary.md` the medians.\n")
