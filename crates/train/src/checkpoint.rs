@@ -125,6 +125,11 @@ impl CheckpointFolder {
         Ok(path)
     }
 
+    /// Where the weights are that a run starts from, if they are not initial ones.
+    pub(crate) fn of_start(&self) -> PathBuf {
+        self.0.path(0)
+    }
+
     /// Whether there is none, damaged ones aside.
     pub(crate) fn is_empty(&self) -> Result<bool, TrainError> {
         Ok(self.0.list()?.is_empty())

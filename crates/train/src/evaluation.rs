@@ -148,23 +148,26 @@ pub fn evaluate_with_progress(
     options: &EvalOptions,
     on_progress: OnProgress<'_>,
 ) -> Result<Evaluation, TrainError> {
+    // First, as the table of classes against classes could be large.
+    let labels = match_classes(&model.classes, dataset)?;
     let mut tally = Tally::new(model.classes.len());
     let on_sample = |logits: &[f32], label| tally.add(logits, label);
-    on_split(model, dataset, split, options, on_sample, on_progress)?;
+    on_split(model, dataset, split, labels, options, on_sample, on_progress)?;
     Ok(tally.evaluation(&model.classes))
 }
 
-/// Shows `on_sample` what a model puts out for each sample of a split, and its class.
+/// Shows `on_sample` what a model puts out for each sample of a split, and its class: that of `labels` for
+/// each of the dataset.
 fn on_split(
     model: &Model,
     dataset: &Arc<Dataset>,
     split: Split,
+    labels: Vec<u32>,
     options: &EvalOptions,
     mut on_sample: impl FnMut(&[f32], usize),
     on_progress: OnProgress<'_>,
 ) -> Result<(), TrainError> {
     options.check_views(dataset)?;
-    let labels = match_classes(&model.classes, dataset)?;
     let graph = model.architecture.to_graph()?;
     let isa = Isa::best().map_err(PlanError::from)?;
     let mut evaluator = Evaluator::new(&graph, options, isa, default_workers())?;
@@ -218,7 +221,8 @@ pub fn outputs(
         logits.extend_from_slice(sample);
         labels.push(label as u32);
     };
-    on_split(model, dataset, split, options, on_sample, on_progress)?;
+    let classes = match_classes(&model.classes, dataset)?;
+    on_split(model, dataset, split, classes, options, on_sample, on_progress)?;
     Ok(Outputs { logits, labels, num_classes })
 }
 

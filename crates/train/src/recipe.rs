@@ -415,7 +415,7 @@ impl Recipe {
 
     /// The first field whose value differs, if any. The dataset may have moved: whether it is the
     /// same one is told by its fingerprint.
-    pub(crate) fn first_difference(&self, other: &Self) -> Option<String> {
+    pub fn first_difference(&self, other: &Self) -> Option<String> {
         let fields = |recipe: &Self| {
             let mut table = toml::Table::try_from(recipe).expect("a recipe has a TOML form");
             table.remove("data");
@@ -426,7 +426,8 @@ impl Recipe {
         names.find(|&name| ours.get(name) != theirs.get(name)).cloned()
     }
 
-    pub(crate) fn eval_options(&self) -> EvalOptions {
+    /// How the run evaluates its network.
+    pub fn eval_options(&self) -> EvalOptions {
         let Self { batch_size, precision, test_time_flips, test_time_shifts, .. } = *self;
         EvalOptions { batch_size, precision, test_time_flips, test_time_shifts }
     }

@@ -31,6 +31,10 @@ impl RunFolder {
         if overwrite {
             folder.remove_run()?;
         }
+        if !path.join("config.toml").exists() {
+            // All that a run which goes on from other weights wrote before it was killed.
+            remove_if_there(&folder.checkpoints().of_start())?;
+        }
         let no_checkpoint = folder.checkpoints().is_empty()?;
         let found = FILES.into_iter().find(|file| path.join(file).exists());
         match found.or((!no_checkpoint).then_some(CHECKPOINTS)) {

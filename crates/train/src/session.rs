@@ -217,7 +217,7 @@ impl<'a> Session<'a> {
         let loss = self.train_step.run(&batch.input, &batch.labels, lr as f32);
         self.step += 1;
         if !loss.mean.is_finite() {
-            return Err(self.not_finite("loss", lr));
+            return Err(self.not_finite("loss"));
         }
         self.loader.recycle(batch);
         let wait_seconds = self.loader.wait_seconds() - waited;
@@ -264,6 +264,7 @@ impl<'a> Session<'a> {
     fn record(&mut self, lr: f64, evaluate: bool) -> Result<(), TrainError> {
         let mut record = self.progress.record(self.step, self.intervals.epoch(self.step), lr);
         if evaluate {
+            self.expect_finite_state()?;
             let weights = self.train_step.weights();
             record.branch_norms = branch_norms(&self.recipe.architecture, &self.graph, weights);
         }
@@ -294,7 +295,10 @@ impl<'a> Session<'a> {
         let labels = (0..self.recipe.architecture.classes() as u32).collect();
         let preprocessing = self.dataset.preprocessing();
         let pass = Pass { dataset: &self.dataset, split, preprocessing, labels, stop };
-        let tally = evaluator.run(self.train_step.weights(), &pass)?;
+        let tally = match evaluator.run(self.train_step.weights(), &pass) {
+            Err(TrainError::NotFiniteOutput { .. }) => return Err(self.not_finite("output")),
+            tally => tally?,
+        };
         if let Some(tally) = &tally {
             self.observer.on_event(&Event::Evaluated {
                 step: self.step,
@@ -308,10 +312,7 @@ impl<'a> Session<'a> {
 
     /// Writes a checkpoint, but never one that could not be trained on.
     fn checkpoint(&mut self) -> Result<(), TrainError> {
-        if !self.train_step.is_finite() {
-            let lr = self.recipe.lr_at(self.step - 1, self.intervals.total_steps);
-            return Err(self.not_finite("state of the weights", lr));
-        }
+        self.expect_finite_state()?;
         self.metrics.sync()?;
         self.progress.seconds = self.seconds();
         let header = CheckpointHeader {
@@ -419,11 +420,19 @@ impl<'a> Session<'a> {
         self.seconds_before + self.started.elapsed().as_secs_f64()
     }
 
-    fn not_finite(&self, what: &'static str, lr: f64) -> TrainError {
+    fn expect_finite_state(&self) -> Result<(), TrainError> {
+        match self.train_step.is_finite() {
+            true => Ok(()),
+            false => Err(self.not_finite("state of the weights")),
+        }
+    }
+
+    /// What is not finite after the last step.
+    fn not_finite(&self, what: &'static str) -> TrainError {
         TrainError::NotFinite {
             what,
             step: self.step,
-            lr,
+            lr: self.recipe.lr_at(self.step - 1, self.intervals.total_steps),
             last_loss: self.progress.last_loss,
             checkpoint: self.last_checkpoint.clone(),
         }

@@ -126,6 +126,7 @@ impl Trainer {
         let header = start.header(recipe.clone(), fingerprint, isa.to_string());
         {
             let folder = Self::new_folder(folder, overwrite, &recipe, &dataset)?;
+            // First: a config without it would be a run that can't be resumed.
             folder.checkpoints().write(&header, &start.weights, &start.velocity)?;
             recipe.save(folder.file("config.toml"))?;
         }

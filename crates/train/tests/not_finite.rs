@@ -3,7 +3,9 @@
 mod small_run;
 
 use std::path::Path;
+use std::sync::Arc;
 
+use residua_data::OpenOptions;
 use residua_resnet::{Architecture, Block, Shape, StemKind};
 use residua_train::{Recipe, Schedule, TrainError};
 use small_run::{Task, message, resume, train};
@@ -67,6 +69,32 @@ fn a_loss_that_is_not_finite_keeps_the_last_good_checkpoint() {
     assert_eq!(checkpoints(folder.path()), before);
     let names: Vec<_> = before.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(names, ["step-00000003.ckpt", "step-00000006.ckpt"]);
+}
+
+#[test]
+fn outputs_that_are_not_finite_on_the_dev_set_end_the_run_as_a_loss_does() {
+    let (folder, dataset) = (tempfile::tempdir().unwrap(), Task::Spirals.dataset());
+    let error = train(folder.path(), Recipe { eval_every: Some(1), ..recipe(1e22, 3) }, &dataset);
+    let TrainError::NotFinite { what, step, lr, checkpoint, .. } = error.unwrap_err() else {
+        panic!("not this error");
+    };
+    assert_eq!((what, step, lr), ("output", 7, 1e20));
+    assert_eq!(checkpoint, Some(folder.path().join("checkpoints").join("step-00000006.ckpt")));
+}
+
+#[test]
+fn weights_that_are_not_finite_do_not_reach_the_metrics() {
+    let folder = tempfile::tempdir().unwrap();
+    // Without a dev set no output tells before the weights are recorded.
+    let source = "synthetic:spirals?train=300&dev=0&test=50";
+    let dataset = Arc::new(residua_data::open(source, &OpenOptions::default()).unwrap());
+    let recipe = Recipe { lr: 1e-6, weight_decay: 1e4, eval_every: Some(1), ..recipe(1e44, 3) };
+    let error = train(folder.path(), recipe, &dataset).unwrap_err();
+    let TrainError::NotFinite { what: "state of the weights", step: 7, .. } = error else {
+        panic!("{error:?}");
+    };
+    let again = resume(folder.path(), &dataset).unwrap_err();
+    assert!(matches!(again, TrainError::NotFinite { step: 7, .. }), "{again:?}");
 }
 
 #[test]
