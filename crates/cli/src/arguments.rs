@@ -7,7 +7,7 @@ use std::str::FromStr;
 use anyhow::Result;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use residua_data::{Augment, OpenOptions};
+use residua_data::{Augment, Kind, OpenOptions};
 use residua_engine::{Isa, Precision, PrecisionError, ThreadPool};
 use residua_graph::Shape;
 use residua_resnet::{Architecture, ArchitectureError, ArchitectureOptions, Shortcut, StemKind};
@@ -49,6 +49,15 @@ impl FromStr for PrecisionArg {
 
     fn from_str(name: &str) -> Result<Self, PrecisionError> {
         if name == "auto" { Ok(Self::Auto) } else { name.parse().map(Self::Given) }
+    }
+}
+
+/// The number format that is trained in unless another one is asked for. Coordinates of points have more
+/// digits than bf16; pixels don't.
+pub(crate) fn default_precision(kind: Kind) -> Result<Precision> {
+    match kind {
+        Kind::Vectors => Ok(Precision::F32),
+        Kind::SmallImages | Kind::ImageFolder => PrecisionArg::Auto.resolve(),
     }
 }
 

@@ -2,17 +2,17 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use clap::Args;
 use residua_data::Split;
 use residua_resnet::{add_shortcuts, strip_shortcuts};
 use residua_study::changed_model;
 
-use crate::arguments::{OpenArgs, PrecisionArg, ThreadArgs, one_of};
+use crate::arguments::{OpenArgs, ThreadArgs, one_of};
 use crate::failure::Outcome;
 use crate::fine_tune::{FineTuneArgs, FineTuning};
 use crate::verify::{Changed, verify};
-use crate::{model_file, verify};
+use crate::{model_data, model_file};
 
 /// Turn a trained plain network into a residual one with the same weights, or the other way round
 ///
@@ -67,9 +67,7 @@ Examples:
       --verify cifar-10-binary.tar.gz --fine-tune-steps 400";
 
 pub(crate) fn run(args: &ConvertArgs) -> Result<Outcome> {
-    if args.out.is_dir() {
-        bail!("{}: is a folder, expected a file to write the model to", args.out.display());
-    }
+    model_file::prepare_out(&args.out)?;
     let model = model_file::load(&args.model)?;
     let convert = if args.direction.add_shortcuts { add_shortcuts } else { strip_shortcuts };
     let changed = convert(&model.architecture, &model.weights)?;
@@ -81,7 +79,7 @@ pub(crate) fn run(args: &ConvertArgs) -> Result<Outcome> {
             .print(args.split, args.json)?;
         return Ok(Outcome::Done);
     };
-    let dataset = verify::open(data, &args.open, args.split)?;
+    let (dataset, open) = model_data::open(&args.model, &model, data, &args.open, args.split)?;
     let verified = verify([&model, &converted], &dataset, args.split, args.threads)?;
     let mut tuned = None;
     if args.fine_tune.is_asked_for() {
@@ -89,9 +87,8 @@ pub(crate) fn run(args: &ConvertArgs) -> Result<Outcome> {
             from: &args.model,
             before: &model,
             data,
-            open: args.open.options(),
+            open,
             dataset: &dataset,
-            precision: PrecisionArg::Auto.resolve()?,
             threads: args.threads,
             folder: args.out.with_extension("run"),
         };

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::{Args, ValueEnum};
 use residua_data::Split;
 use residua_format::Model;
@@ -16,7 +16,7 @@ use crate::arguments::{OpenArgs, ThreadArgs, one_of};
 use crate::failure::{Outcome, hinted};
 use crate::train::from;
 use crate::verify::{Changed, verify};
-use crate::{model_file, verify};
+use crate::{model_data, model_file};
 
 /// Put blocks into a trained network without changing its outputs
 ///
@@ -87,19 +87,17 @@ enum PlainStart {
 }
 
 pub(crate) fn run(args: &DeepenArgs) -> Result<Outcome> {
-    if args.out.is_dir() {
-        bail!("{}: is a folder, expected a file to write the model to", args.out.display());
-    }
+    model_file::prepare_out(&args.out)?;
     let model = model_file::load(&args.model)?;
     let changed = deepen(args, &model)?;
     let deeper = changed_model(&model, &changed);
-    let open = |data| verify::open(data, &args.open, args.split);
+    let open = |data| model_data::open(&args.model, &model, data, &args.open, args.split);
     let dataset = args.verify.as_deref().map(open).transpose()?;
     deeper.save(&args.out)?;
     keep_state(args, &model, &changed)?;
     let models = [&model, &deeper];
     let verified = match &dataset {
-        Some(dataset) => verify(models, dataset, args.split, args.threads)?,
+        Some((dataset, _)) => verify(models, dataset, args.split, args.threads)?,
         None => Vec::new(),
     };
     let same = verified.iter().all(|verified| verified.difference.is_none());

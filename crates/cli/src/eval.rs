@@ -1,7 +1,6 @@
 //! `residua eval`: how well a model does on a split.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use anyhow::Result;
 use clap::Args;
@@ -15,7 +14,7 @@ use serde::Serialize;
 use crate::arguments::{OpenArgs, PrecisionArg, ThreadArgs, one_of};
 use crate::failure::Outcome;
 use crate::picture::Picture;
-use crate::{model_file, output, progress, table};
+use crate::{model_data, model_file, output, progress, table};
 
 /// Measure a model: top-1 and top-5 error, precision and recall of each class, confusion matrix
 ///
@@ -84,16 +83,7 @@ struct Measured<'a> {
 
 pub(crate) fn run(args: &EvalArgs) -> Result<Outcome> {
     let model = model_file::load(&args.model)?;
-    let dataset = Arc::new(progress::open(&args.data, &args.open.options())?);
-    dataset.expect_samples(args.split)?;
-    let same = dataset.fingerprint() == model.provenance.dataset_fingerprint;
-    if !same && dataset.name() == model.provenance.dataset {
-        output::note(
-            "note: these are not the data, or not the splits, that the model was trained on; if \
-             the run\nhad --val-fraction, --test-fraction, --split-seed or --skip-bad, set the \
-             same here",
-        );
-    }
+    let (dataset, _) = model_data::open(&args.model, &model, &args.data, &args.open, args.split)?;
     let EvalArgs { split, test_time_flips, test_time_shifts, .. } = *args;
     let trained_precision = &model.provenance.precision;
     let precision = match args.precision {
@@ -113,17 +103,12 @@ pub(crate) fn run(args: &EvalArgs) -> Result<Outcome> {
              boundary between\nclasses may go to the other one"
         ));
     }
-    if let Some(picture) = &args.plot {
-        let title =
-            format!("{} on {}, {} set", model.architecture.name(), dataset.name(), args.split);
-        picture.draw(confusion_matrix(&title, &model.classes, &evaluation.confusion))?;
-    }
     if args.json {
         output::json(&Measured {
             architecture: model.architecture.name(),
             dataset: dataset.name(),
             split: args.split,
-            trained_on_this_data: same,
+            trained_on_this_data: dataset.fingerprint() == model.provenance.dataset_fingerprint,
             trained_precision,
             measured_precision: precision.to_string(),
             test_time_flips,
@@ -133,6 +118,11 @@ pub(crate) fn run(args: &EvalArgs) -> Result<Outcome> {
         })?;
     } else {
         print(&model, dataset.name(), args.split, &evaluation)?;
+    }
+    if let Some(picture) = &args.plot {
+        let title =
+            format!("{} on {}, {} set", model.architecture.name(), dataset.name(), args.split);
+        picture.draw(confusion_matrix(&title, &model.classes, &evaluation.confusion))?;
     }
     Ok(Outcome::Done)
 }

@@ -3,15 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
 use residua_data::{Dataset, OpenOptions};
-use residua_engine::Precision;
 use residua_format::Model;
-use residua_study::{FineTuned, RunState, start_from};
+use residua_study::{FineTuned, start_from};
 use residua_train::{Length, Recipe, SplitSummary};
 
-use crate::arguments::ThreadArgs;
+use crate::arguments::{ThreadArgs, default_precision};
 use crate::train::from;
 use crate::{interrupt, model_file, study_runs};
 
@@ -37,8 +36,6 @@ pub(crate) struct FineTuning<'a> {
     pub(crate) open: OpenOptions,
     /// The same, opened.
     pub(crate) dataset: &'a Arc<Dataset>,
-    /// Precision, where the training before is not there to say it.
-    pub(crate) precision: Precision,
     /// Threads.
     pub(crate) threads: ThreadArgs,
     /// Folder of the run.
@@ -61,14 +58,25 @@ impl FineTuneArgs {
         tuning: FineTuning<'_>,
     ) -> Result<Option<(Model, FineTuned)>> {
         let steps = self.fine_tune_steps.expect("checked by the caller");
-        let FineTuning { from, before, data, open, dataset, precision, threads, folder } = tuning;
+        let FineTuning { from, before, data, open, dataset, threads, folder } = tuning;
         let (data, architecture) = (data.to_owned(), changed.architecture.clone());
         let recipe = match from::start_of(from, before)? {
             Some(start) => Recipe { data, open, architecture, ..start.recipe },
-            None => Recipe { precision, ..Recipe::new(data, open, dataset, architecture) },
+            None => {
+                let precision = default_precision(dataset.kind())?;
+                Recipe { precision, ..Recipe::new(data, open, dataset, architecture) }
+            }
         };
         let lr = self.lr.unwrap_or(recipe.lr / from::LR_DIVISOR);
-        let recipe = Recipe { lr, length: Length::Steps(steps), warmup_steps: 0, ..recipe };
+        let recipe = Recipe {
+            lr,
+            length: Length::Steps(steps),
+            warmup_steps: 0,
+            // As the network is measured before and after the change.
+            test_time_flips: false,
+            test_time_shifts: false,
+            ..recipe
+        };
         let velocity = vec![0.0; changed.weights.params.len()];
         let run = start_from(changed, velocity, &recipe, folder)?;
         let stop = interrupt::stop_flag()?;
@@ -76,9 +84,7 @@ impl FineTuneArgs {
         if !study_runs::carry_out(runs, dataset, threads.run_options(), &stop)? {
             return Ok(None);
         }
-        let RunState::Finished(summary) = run.state()? else {
-            bail!("{}: the training diverged, try a lower --lr", run.folder.display());
-        };
+        let summary = study_runs::summary(&run, dataset)?;
         let error = |split: SplitSummary| split.top1_error;
         let tuned = FineTuned {
             steps,

@@ -17,6 +17,7 @@ mod failure;
 mod fine_tune;
 mod inspect;
 mod interrupt;
+mod model_data;
 mod model_file;
 mod output;
 mod picture;

@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Error, Result};
+use anyhow::{Context, Error, Result, ensure};
 use residua_format::{FormatError, Model};
+use residua_study::shell_line;
 
 use crate::failure::hinted;
 
@@ -18,6 +19,20 @@ pub(crate) fn resolve(path: &Path) -> PathBuf {
     }
 }
 
+/// Refuses a path that no model can be written to, before there is one, and makes its folder.
+pub(crate) fn prepare_out(path: &Path) -> Result<()> {
+    let shown = path.display();
+    ensure!(!path.is_dir(), "{shown}: is a folder, expected a file to write the model to");
+    // What lies beside a model file has these endings.
+    let is_taken = path.extension().is_some_and(|ending| ending == "state" || ending == "run");
+    ensure!(!is_taken, "{shown}: expected another ending, as in model.safetensors");
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder)
+            .with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    Ok(())
+}
+
 /// Reads a model from a file or a run folder.
 pub(crate) fn load(path: &Path) -> Result<Model> {
     Model::load(resolve(path)).map_err(|error| missing(path, &error).unwrap_or(error.into()))
@@ -29,16 +44,21 @@ fn missing(path: &Path, error: &FormatError) -> Option<Error> {
     if source.kind() != std::io::ErrorKind::NotFound {
         return None;
     }
+    let shown = path.display();
     Some(match path.is_dir() {
-        true => hinted(
-            format!("{}: this folder has no {MODEL_FILE}", path.display()),
+        true if path.join("config.toml").exists() => hinted(
+            format!("{shown}: this run has no {MODEL_FILE}, which it writes at its end"),
             format!(
-                "a run writes it at its end; `residua train --resume {}` goes on with a run",
-                path.display()
+                "`{}` goes on with it",
+                shell_line(["residua", "train", "--resume", "--out", &shown.to_string()])
             ),
         ),
+        true => hinted(
+            format!("{shown}: this folder has no {MODEL_FILE}"),
+            "a run of training has one: expected its folder, or a model file",
+        ),
         false => hinted(
-            format!("{}: no such file", path.display()),
+            format!("{shown}: no such file"),
             "`residua train DATA` makes a model; its last lines say where the file is",
         ),
     })

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use clap::Args;
-use residua_study::{Record, Section, Study};
+use residua_study::{Record, Section, Study, shell_line};
 
 use crate::{output, table};
 
@@ -26,7 +26,9 @@ pub(crate) fn present(study: Study, args: &PresentArgs) -> Result<()> {
 
 /// Keeps a study in a folder, if one is given by that flag, and prints it.
 pub(crate) fn keep(study: Study, folder: Option<&Path>, json: bool, flag: &str) -> Result<()> {
-    let record = Record::new(command_line(std::env::args()), study);
+    let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
+    let command = shell_line(std::iter::once("residua".to_owned()).chain(words));
+    let record = Record::new(command, study);
     if let Some(folder) = folder {
         record.save(folder)?;
     }
@@ -60,27 +62,4 @@ pub(crate) fn print(section: &Section) -> Result<()> {
         output::line(finding)?;
     }
     Ok(())
-}
-
-/// As it can be typed again.
-fn command_line(args: impl Iterator<Item = String>) -> String {
-    let is_plain = |c: char| c.is_alphanumeric() || "-_./,:=@%+".contains(c);
-    let quoted = |arg: String| match !arg.is_empty() && arg.chars().all(is_plain) {
-        true => arg,
-        false => format!("'{}'", arg.replace('\'', r"'\''")),
-    };
-    let args: Vec<String> = args.skip(1).map(quoted).collect();
-    format!("residua {}", args.join(" "))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::command_line;
-
-    #[test]
-    fn a_command_line_can_be_typed_again() {
-        let line = |args: &[&str]| command_line(args.iter().map(ToString::to_string));
-        assert_eq!(line(&["/bin/x", "study", "a/b.tar.gz"]), "residua study a/b.tar.gz");
-        assert_eq!(line(&["x", "a b", "", "it's", "s?x&y"]), r"residua 'a b' '' 'it'\''s' 's?x&y'");
-    }
 }

@@ -1,9 +1,8 @@
 //! `residua prune`: blocks out of a trained network.
 
 use std::path::PathBuf;
-use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use clap::Args;
 use residua_data::Split;
 use residua_study::{Limit, PruneOptions, Study, prune};
@@ -12,7 +11,7 @@ use residua_train::EvalOptions;
 use crate::arguments::{OpenArgs, PrecisionArg, ThreadArgs, one_of};
 use crate::failure::Outcome;
 use crate::fine_tune::{FineTuneArgs, FineTuning};
-use crate::{model_file, output, present, progress};
+use crate::{model_data, model_file, output, present, progress};
 
 /// Remove the blocks of a trained network that matter least
 ///
@@ -90,12 +89,10 @@ fn points(text: &str) -> Result<f64, String> {
 }
 
 pub(crate) fn run(args: &PruneArgs) -> Result<Outcome> {
-    if args.out.is_dir() {
-        bail!("{}: is a folder, expected a file to write the model to", args.out.display());
-    }
+    model_file::prepare_out(&args.out)?;
     let model = model_file::load(&args.model)?;
-    let dataset = Arc::new(progress::open(&args.data, &args.open.options())?);
-    dataset.expect_samples(args.split)?;
+    let (dataset, open) =
+        model_data::open(&args.model, &model, &args.data, &args.open, args.split)?;
     let precision = args.precision.resolve()?;
     let options = PruneOptions {
         split: args.split,
@@ -112,9 +109,8 @@ pub(crate) fn run(args: &PruneArgs) -> Result<Outcome> {
             from: &args.model,
             before: &model,
             data: &args.data,
-            open: args.open.options(),
+            open,
             dataset: &dataset,
-            precision,
             threads: args.threads,
             folder: args.out.with_extension("run"),
         };
@@ -124,10 +120,10 @@ pub(crate) fn run(args: &PruneArgs) -> Result<Outcome> {
         found.fine_tuned = Some(tuned.1);
         pruned = tuned.0;
     }
+    present::keep(Study::Prune(Box::new(found)), args.record.as_deref(), args.json, "--record")?;
     if is_smaller {
         pruned.save(&args.out)?;
     }
-    present::keep(Study::Prune(Box::new(found)), args.record.as_deref(), args.json, "--record")?;
     if is_smaller && !args.json {
         output::line(format_args!("the smaller network is in {}", args.out.display()))?;
     }

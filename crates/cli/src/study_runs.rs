@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use residua_data::Dataset;
-use residua_study::{RunState, StudyRun};
-use residua_train::RunOptions;
+use residua_study::{Diverged, RunState, StudyRun};
+use residua_train::{RunOptions, Summary};
 
+use crate::failure::hinted;
 use crate::train::Live;
 use crate::{output, table};
 
@@ -30,6 +30,20 @@ pub(crate) fn carry_out(
         }
     }
     Ok(true)
+}
+
+/// What a run that is over has come to; an error if it diverged.
+pub(crate) fn summary(run: &StudyRun, dataset: &Dataset) -> Result<Summary> {
+    match run.state(dataset)? {
+        RunState::Finished(summary) => Ok(*summary),
+        RunState::Diverged(Diverged { step, .. }) => Err(hinted(
+            format!("{}: the training diverged at step {step}", run.folder.display()),
+            "a lower --lr, and another --out, as the folder keeps the run as it is",
+        )),
+        RunState::Missing | RunState::Begun => {
+            bail!("{}: the training is not over", run.folder.display())
+        }
+    }
 }
 
 /// Runs that are carried out one after another.
@@ -59,7 +73,7 @@ impl<'a> Series<'a> {
     /// Takes what is there of a run into account in the time that is left.
     pub(crate) fn know(&mut self, run: &StudyRun) -> Result<()> {
         let macs = run.macs(self.dataset);
-        match run.state()? {
+        match run.state(self.dataset)? {
             RunState::Finished(summary) => self.clock.count(macs, summary.seconds),
             RunState::Diverged(_) => self.clock.macs_left -= macs,
             RunState::Missing | RunState::Begun => {}
@@ -72,20 +86,19 @@ impl<'a> Series<'a> {
         let name = run.folder.file_name().unwrap_or_default().display();
         let which = format!("run {} of {}: {name}", self.number, self.num_runs);
         self.number += 1;
-        if run.state()?.is_over() {
+        if run.state(self.dataset)?.is_over() {
             output::note(format_args!("{which} is there already"));
             return Ok(true);
         }
         output::note(format_args!("\n{which}{}", self.clock.left()));
         let mut live = Live::new(self.dataset);
-        let started = Instant::now();
         let ended = run.carry_out(self.dataset, self.options, &mut live, self.stop);
         live.finish();
         if !ended? {
             output::note("stopped; the same command goes on from here");
             return Ok(false);
         }
-        self.clock.count(run.macs(self.dataset), started.elapsed().as_secs_f64());
+        self.know(run)?;
         Ok(true)
     }
 }

@@ -11,7 +11,7 @@ use residua_study::{Difference, FineTuned, difference};
 use residua_train::EvalOptions;
 use serde::Serialize;
 
-use crate::arguments::{OpenArgs, ThreadArgs};
+use crate::arguments::ThreadArgs;
 use crate::{output, progress, table};
 
 /// How far the outputs are from each other in a precision.
@@ -20,13 +20,6 @@ pub(crate) struct Verified {
     precision: String,
     #[serde(flatten)]
     pub(crate) difference: Difference,
-}
-
-/// Opens what networks are compared on.
-pub(crate) fn open(data: &str, open: &OpenArgs, split: Split) -> Result<Arc<Dataset>> {
-    let dataset = progress::open(data, &open.options())?;
-    dataset.expect_samples(split)?;
-    Ok(Arc::new(dataset))
 }
 
 /// The difference of the outputs in each precision.

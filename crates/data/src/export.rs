@@ -1,11 +1,10 @@
 use std::fs;
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use image::ExtendedColorType;
 use rayon::prelude::*;
 
-use crate::{DataError, Dataset, Kind, OnProgress, Progress, Split};
+use crate::{DataError, Dataset, Kind, OnProgress, ProgressCount, Split};
 
 /// Folder names of the splits.
 const SPLIT_FOLDERS: [(Split, &str); 3] =
@@ -40,23 +39,22 @@ pub fn export_image_folder(
     }
 
     let unfinished = folder.join(UNFINISHED);
-    let done = AtomicUsize::new(0);
     let total = Split::ALL.iter().map(|&split| dataset.len(split)).sum();
+    let count = ProgressCount::new(total, on_progress);
     for (split, name) in SPLIT_FOLDERS {
         if dataset.is_empty(split) {
             continue;
         }
         let split_folder = unfinished.join(name);
-        for (class, &count) in dataset.classes().iter().zip(&dataset.class_counts(split)) {
-            if count > 0 {
+        for (class, &num_samples) in dataset.classes().iter().zip(&dataset.class_counts(split)) {
+            if num_samples > 0 {
                 let class_folder = split_folder.join(class);
                 fs::create_dir_all(&class_folder).map_err(DataError::write(&class_folder))?;
             }
         }
         (0..dataset.len(split)).into_par_iter().try_for_each(|i| {
             write_png(dataset, split, i, &split_folder)?;
-            let done = done.fetch_add(1, Ordering::Relaxed) + 1;
-            on_progress(Progress { done, total });
+            count.add_one();
             Ok(())
         })?;
     }

@@ -7,7 +7,7 @@ use crate::dataset::{Found, Samples};
 use crate::preprocessing::MAX_SIDE;
 use crate::split::{self, Splits};
 use crate::statistics::{ChannelHistogram, vector_mean_std};
-use crate::{Augment, DataError, Dataset, Preprocessing, Resize};
+use crate::{Augment, DataError, Dataset, OnProgress, Preprocessing, Resize};
 use crate::{cifar, idx, image_folder, synthetic, vectors};
 
 /// How to open a source.
@@ -40,18 +40,6 @@ impl OpenOptions {
         }
     }
 }
-
-/// How far a long operation has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress {
-    /// Samples done.
-    pub done: usize,
-    /// Samples in all.
-    pub total: usize,
-}
-
-/// Receives progress, from several threads.
-pub type OnProgress<'a> = &'a (dyn Fn(Progress) + Sync);
 
 /// Opens a dataset and checks it; see the [crate's page](crate) for what `source` may be.
 ///

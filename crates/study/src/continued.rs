@@ -1,5 +1,6 @@
 use std::path::{Path, PathBuf};
 
+use residua_data::Dataset;
 use residua_format::Model;
 use residua_graph::Weights;
 use residua_resnet::{BlockIndex, remove_blocks};
@@ -96,16 +97,21 @@ impl Continuation {
     ///
     /// # Errors
     /// Files that can't be read.
-    pub fn result(&self, model: &Model, before: Errors) -> Result<Option<Continued>, StudyError> {
+    pub fn result(
+        &self,
+        model: &Model,
+        dataset: &Dataset,
+        before: Errors,
+    ) -> Result<Option<Continued>, StudyError> {
         let (RunState::Finished(original), RunState::Finished(deeper)) =
-            (self.original.state()?, self.deeper.state()?)
+            (self.original.state(dataset)?, self.deeper.state(dataset)?)
         else {
             return Ok(None);
         };
         let trained = |summary: &residua_train::Summary| Trained {
             architecture: summary.architecture.clone(),
             num_parameters: summary.num_parameters,
-            errors: Errors { train: summary.train, dev: summary.dev, test: summary.test },
+            errors: Errors::from(summary),
         };
         let original = trained(&original);
         Ok(Some(Continued {
@@ -232,7 +238,8 @@ impl Continued {
             Kept::Original => "the network without new blocks, trained on",
             Kept::Deeper => "the deeper network",
         };
-        findings.push(format!("Kept is {kept}, which has the lowest dev error."));
+        let split = if self.deeper.errors.dev.is_some() { "dev" } else { "training" };
+        findings.push(format!("Kept is {kept}, which has the lowest {split} error."));
         findings
     }
 }

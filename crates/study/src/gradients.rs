@@ -7,7 +7,7 @@ use rand_chacha::rand_core::SeedableRng;
 use rand_distr::{Distribution, StandardNormal};
 use rayon::prelude::*;
 use residua_data::{
-    Augment, Batch, Dataset, LoaderOptions, OnProgress, TrainLoader, default_workers,
+    Augment, Batch, Dataset, LoaderOptions, OnProgress, ProgressCount, TrainLoader, default_workers,
 };
 use residua_engine::reference::{self, Tensors};
 use residua_engine::{Isa, PlanError, cross_entropy};
@@ -18,7 +18,6 @@ use residua_train::match_classes;
 use serde::{Deserialize, Serialize};
 
 use crate::StudyError;
-use crate::count::Count;
 use crate::identity::{cosine, norm};
 use crate::section::mean;
 
@@ -81,8 +80,11 @@ pub struct GradientStudy {
 }
 
 /// How networks were trained while their gradients were measured.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GradientTraining {
+    /// Number format of activations; not in records of before 2026-11-22.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<String>,
     /// Steps.
     pub steps: u64,
     /// Learning rate.
@@ -143,7 +145,7 @@ pub fn gradients(
         .collect::<Result<_, _>>()?;
     let pairs: Vec<_> =
         prepared.iter().flat_map(|it| seeds.clone().map(move |seed| (it, seed))).collect();
-    let count = Count::new(2 * pairs.len(), on_progress);
+    let count = ProgressCount::new(2 * pairs.len(), on_progress);
     let run = |&(it, seed): &(&Prepared<'_>, u64)| {
         it.run(&batches[seed as usize], options.num_points, seed, &count)
     };
@@ -246,7 +248,7 @@ impl<'a> Prepared<'a> {
         batch: &Batch,
         num_points: usize,
         seed: u64,
-        count: &Count<'_>,
+        count: &ProgressCount<'_>,
     ) -> Result<GradientRun, StudyError> {
         let options = InitOptions { seed, ..InitOptions::default() };
         let tensors = Tensors::new(&match self.trained {
@@ -257,10 +259,16 @@ impl<'a> Prepared<'a> {
         let sample_len = batch.input.len() / batch.len();
         let points = line(&batch.input[..2 * sample_len], num_points);
         let (norms, autocorrelation) = rayon::join(
-            || count.with(self.norms(tensors.clone(), batch)),
+            || {
+                let norms = self.norms(tensors.clone(), batch);
+                count.add_one();
+                norms
+            },
             || {
                 let gradients = self.input_gradients(tensors.clone(), &points, seed);
-                count.with(autocorrelation(&gradients, sample_len))
+                let autocorrelation = autocorrelation(&gradients, sample_len);
+                count.add_one();
+                autocorrelation
             },
         );
         if !norms.iter().all(|norm| norm.is_finite()) {

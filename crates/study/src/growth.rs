@@ -74,17 +74,18 @@ impl Growth {
         let name = format!("grown-{}-s{}", architecture.name(), self.recipe.seed);
         let folder = self.folder.join(name);
         let is_last = i + 1 == self.architectures.len();
+        let steps = self.steps(i, dataset)?;
         let schedule = match is_last {
-            true => self.recipe.schedule.clone(),
+            true => squeezed(&self.recipe.schedule, self.recipe.total_steps(dataset), steps),
             false => Schedule::Constant,
         };
-        let length = Length::Steps(self.steps(i, dataset)?);
+        let length = Length::Steps(steps);
         let recipe = Recipe { architecture, schedule, length, ..self.recipe.clone() };
         if i == 0 {
             return Ok(Some(StudyRun::new(folder, recipe)));
         }
         let Some(before) = self.run(i - 1, dataset)? else { return Ok(None) };
-        if !matches!(before.state()?, RunState::Finished(_)) {
+        if !matches!(before.state(dataset)?, RunState::Finished(_)) {
             return Ok(None);
         }
         let model = Model::load(before.folder.join(MODEL_FILE))?;
@@ -155,15 +156,26 @@ impl Growth {
     }
 }
 
+/// A schedule for so many steps in place of all.
+fn squeezed(schedule: &Schedule, all_steps: u64, steps: u64) -> Schedule {
+    let mut schedule = schedule.clone();
+    if let Schedule::Step { milestones, .. } = &mut schedule {
+        for milestone in milestones {
+            *milestone = (*milestone as f64 * steps as f64 / all_steps as f64).round() as u64;
+        }
+    }
+    schedule
+}
+
 fn stage(run: &StudyRun, dataset: &Dataset) -> Result<Option<GrownStage>, StudyError> {
-    let RunState::Finished(summary) = run.state()? else { return Ok(None) };
+    let RunState::Finished(summary) = run.state(dataset)? else { return Ok(None) };
     let records = read_metrics(&run.folder.join("metrics.jsonl"))?;
     let share = |step: u64| step as f64 / summary.steps as f64;
     let point = |r: &residua_train::MetricsRecord| Some((share(r.step), r.dev_error?));
     Ok(Some(GrownStage {
         steps: summary.steps,
         tera_macs: run.macs(dataset) / 1e12,
-        errors: Errors { train: summary.train, dev: summary.dev, test: summary.test },
+        errors: Errors::from(&*summary),
         dev_curve: records.iter().filter_map(point).collect(),
         architecture: summary.architecture,
     }))

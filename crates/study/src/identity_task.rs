@@ -8,14 +8,13 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use residua_data::OnProgress;
+use residua_data::{OnProgress, ProgressCount};
 use residua_engine::ThreadPool;
 use residua_resnet::Family;
 use serde::{Deserialize, Serialize};
 
 use self::training::Training;
 use crate::StudyError;
-use crate::count::Count;
 
 /// What the stacks are made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -175,7 +174,7 @@ pub fn identity_task(
         seed,
     };
     let runs_of_each = options.lrs.len() + num_seeds as usize - 1;
-    let count = Count::new(stacks.len() * runs_of_each, on_progress);
+    let count = ProgressCount::new(stacks.len() * runs_of_each, on_progress);
     let of_grid = |stack| options.lrs.iter().map(move |&lr| training(stack, lr, 0));
     let searched = run_all(&stacks.iter().flat_map(of_grid).collect::<Vec<_>>(), &count)?;
     let mut results: Vec<TaskResult> = stacks
@@ -240,7 +239,10 @@ fn unsuitable(subject: &str, got: impl fmt::Display, expected: &str) -> StudyErr
 
 /// The errors of each run over its steps. Small networks do not fill several threads, so that each run has
 /// one of its own.
-fn run_all(trainings: &[Training], count: &Count<'_>) -> Result<Vec<Vec<TaskPoint>>, StudyError> {
+fn run_all(
+    trainings: &[Training],
+    count: &ProgressCount<'_>,
+) -> Result<Vec<Vec<TaskPoint>>, StudyError> {
     let next = AtomicUsize::new(0);
     let curves = Mutex::new(vec![Vec::new(); trainings.len()]);
     let work = || -> Result<(), StudyError> {
@@ -248,7 +250,8 @@ fn run_all(trainings: &[Training], count: &Count<'_>) -> Result<Vec<Vec<TaskPoin
         loop {
             let i = next.fetch_add(1, Ordering::Relaxed);
             let Some(training) = trainings.get(i) else { return Ok(()) };
-            let curve = count.with(pool.install(|| training.run()))?;
+            let curve = pool.install(|| training.run())?;
+            count.add_one();
             curves.lock().expect("no run panics while it holds this")[i] = curve;
         }
     };

@@ -11,7 +11,6 @@
 mod changed;
 pub mod compare;
 mod continued;
-mod count;
 mod difference;
 mod error;
 mod gradients;
@@ -26,6 +25,7 @@ mod report;
 mod run;
 mod score;
 mod section;
+mod shell;
 mod subject;
 mod training;
 
@@ -56,5 +56,6 @@ pub use report::report;
 pub use run::{Diverged, RunState, StudyRun};
 pub use score::Score;
 pub use section::{Chart, Section, Table};
+pub use shell::shell_line;
 pub use subject::Subject;
 pub use training::section_of_folder;

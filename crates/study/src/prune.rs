@@ -64,6 +64,20 @@ pub enum Limit {
     ErrorIncrease(f64),
 }
 
+impl Limit {
+    /// Whether the error may rise so far.
+    fn allows(self, before: Score, after: Score) -> bool {
+        // Errors are shares of the samples: far less than one sample is rounding.
+        const ROUNDING: f64 = 1e-9;
+        match self {
+            Self::NumBlocks(_) => true,
+            Self::ErrorIncrease(points) => {
+                after.top1_error - before.top1_error <= points + ROUNDING
+            }
+        }
+    }
+}
+
 /// Each block removed on trial, and one for good.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Round {
@@ -128,10 +142,6 @@ pub fn prune(
     let num_rounds = num_rounds(&model.architecture, options.limit)?;
     let score = |model: &Model, split| Score::of(model, dataset, split, &options.eval);
     let intact = score(model, options.split)?;
-    let bound = match options.limit {
-        Limit::NumBlocks(_) => f64::INFINITY,
-        Limit::ErrorIncrease(points) => intact.top1_error + points,
-    };
     let total = (0..num_rounds).map(|i| removable(&model.architecture).len() - i).sum();
     let mut progress = Progress { done: 0, total };
     let mut pruner = Pruner::new(model.clone());
@@ -147,7 +157,7 @@ pub fn prune(
         let (block, best) = tried[0];
         let name = |block| pruner.original(block).to_string();
         let names = tried.iter().map(|&(block, score)| Tried { block: name(block), score });
-        let is_within = best.top1_error <= bound;
+        let is_within = options.limit.allows(intact, best);
         let removed = is_within.then(|| name(block));
         rounds.push(Round { tried: names.collect(), removed });
         if !is_within {
@@ -272,5 +282,21 @@ impl Pruner {
         self.model = self.without(block)?;
         self.original[block.stage].remove(block.block);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limit_itself_is_allowed_and_one_sample_more_is_not() {
+        let score =
+            |wrong: u32| Score { top1_error: f64::from(wrong) / 1e4 * 100.0, mean_loss: 1.0 };
+        for before in 0..9_900 {
+            let after =
+                |rise| Limit::ErrorIncrease(0.5).allows(score(before), score(before + rise));
+            assert!(after(50) && !after(51), "{before}");
+        }
     }
 }

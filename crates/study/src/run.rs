@@ -40,11 +40,13 @@ pub enum RunState {
     Diverged(Diverged),
 }
 
-/// Where a run's loss was no number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Where a run's loss, or an output or a weight, was no number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Diverged {
     /// The step, counted from 1.
     pub step: u64,
+    /// Identifies the data and its splits.
+    pub dataset_fingerprint: String,
 }
 
 impl RunState {
@@ -67,30 +69,47 @@ impl StudyRun {
         graph.total_macs() as f64 * (steps * self.recipe.batch_size as u64) as f64
     }
 
-    /// How far it is.
+    /// How far it is on this data.
     ///
     /// # Errors
-    /// A folder that holds a run with other settings; files that can't be read.
-    pub fn state(&self) -> Result<RunState, StudyError> {
+    /// A folder that holds a run with other settings or, if it is over, on other data; files that can't be
+    /// read.
+    pub fn state(&self, dataset: &Dataset) -> Result<RunState, StudyError> {
         let config = self.folder.join("config.toml");
         if !config.exists() {
             return Ok(RunState::Missing);
         }
-        let found = Recipe { data: self.recipe.data.clone(), ..Recipe::load(&config)? };
-        if found != self.recipe {
-            return Err(StudyError::Unsuitable {
-                subject: self.folder.display().to_string(),
-                got: "holds a run with other settings".to_owned(),
-                expected: "those of this study, or another folder".to_owned(),
-            });
+        if let Some(field) = self.recipe.first_difference(&Recipe::load(&config)?) {
+            return Err(self.other(format!("with other settings ({field})")));
         }
         if let Some(summary) = self.read::<Summary>("summary.json")? {
+            self.expect_data(dataset, &summary.dataset_fingerprint)?;
             return Ok(RunState::Finished(Box::new(summary)));
         }
-        Ok(self.read(DIVERGED_FILE)?.map_or(RunState::Begun, RunState::Diverged))
+        let Some(diverged) = self.read::<Diverged>(DIVERGED_FILE)? else {
+            return Ok(RunState::Begun);
+        };
+        self.expect_data(dataset, &diverged.dataset_fingerprint)?;
+        Ok(RunState::Diverged(diverged))
     }
 
-    /// Trains from where it is, and tells whether it came to an end. A loss that is no number is one.
+    fn expect_data(&self, dataset: &Dataset, fingerprint: &str) -> Result<(), StudyError> {
+        match fingerprint == dataset.fingerprint() {
+            true => Ok(()),
+            false => Err(self.other("on other data, or with other splits".to_owned())),
+        }
+    }
+
+    /// Refuses the folder's run.
+    fn other(&self, how: String) -> StudyError {
+        StudyError::Unsuitable {
+            subject: self.folder.display().to_string(),
+            got: format!("holds a run {how}"),
+            expected: "those of this study, or another folder".to_owned(),
+        }
+    }
+
+    /// Trains from where it is, and tells whether it came to an end. A divergence is one.
     ///
     /// # Errors
     /// As of [`Trainer`], and of [`state`](Self::state).
@@ -101,20 +120,23 @@ impl StudyRun {
         observer: &mut dyn Observer,
         stop: &AtomicBool,
     ) -> Result<bool, StudyError> {
-        let dataset = Arc::clone(dataset);
-        let trainer = match (self.state()?, &self.start) {
+        let dataset_fingerprint = dataset.fingerprint().to_owned();
+        let trainer = match (self.state(dataset)?, &self.start) {
             (RunState::Missing, None) => {
-                Trainer::create(&self.folder, false, self.recipe.clone(), dataset, options)?
+                let recipe = self.recipe.clone();
+                Trainer::create(&self.folder, false, recipe, Arc::clone(dataset), options)?
             }
             (RunState::Missing, Some(start)) => {
                 let recipe = self.recipe.clone();
+                let dataset = Arc::clone(dataset);
                 Trainer::create_from(&self.folder, false, recipe, dataset, options, start)?
             }
-            _ => Trainer::resume(&self.folder, dataset, options)?,
+            _ => Trainer::resume(&self.folder, Arc::clone(dataset), options)?,
         };
         match trainer.run(observer, stop) {
             Err(TrainError::NotFinite { step, .. }) => {
-                let json = serde_json::to_vec(&Diverged { step }).expect("a number is valid JSON");
+                let diverged = Diverged { step, dataset_fingerprint };
+                let json = serde_json::to_vec(&diverged).expect("it is valid JSON");
                 write_whole(self.folder.join(DIVERGED_FILE), |file| file.write_all(&json))?;
                 Ok(true)
             }

@@ -5,7 +5,7 @@ use residua_train::plot::{ErrorCurve, error_chart};
 use residua_train::{Recipe, SplitSummary, Summary, read_metrics};
 
 use crate::section::percent;
-use crate::{Chart, RECORD_FILE, Record, Section, StudyError, Table};
+use crate::{Chart, RECORD_FILE, Record, Section, StudyError, Table, shell_line};
 
 /// What a folder holds, as a person reads it: the record of a study, or a finished run of training.
 ///
@@ -48,8 +48,15 @@ fn training_section(folder: &Path) -> Result<Section, StudyError> {
         }],
         tables: vec![errors(&summary)],
         findings: Vec::new(),
-        commands: vec![format!("residua train {} --config {}", recipe.data, folder.join("config.toml").display())],
+        commands: command(folder, &recipe).into_iter().collect(),
     })
+}
+
+/// What repeats a run; not one that went on from weights, of which a recipe has the digest alone.
+fn command(folder: &Path, recipe: &Recipe) -> Option<String> {
+    let config = folder.join("config.toml").display().to_string();
+    let words = ["residua", "train", &recipe.data, "--config", &config];
+    recipe.start_sha256.is_none().then(|| shell_line(words))
 }
 
 fn errors(summary: &Summary) -> Table {
@@ -82,5 +89,10 @@ fn setting(summary: &Summary, recipe: &Recipe) -> Vec<(String, String)> {
         ("time", format!("{:.0} s on {} threads", summary.seconds, summary.num_threads)),
         ("weights", format!("SHA-256 {}", summary.weights_sha256)),
     ];
-    setting.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    let start = recipe
+        .start_sha256
+        .as_ref()
+        .map(|sha256| ("went on from", format!("weights, SHA-256 {sha256}")));
+    let setting = setting.into_iter().chain(start);
+    setting.map(|(name, value)| (name.to_owned(), value)).collect()
 }

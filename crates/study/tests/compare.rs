@@ -48,7 +48,7 @@ fn carry_out(comparison: &Comparison) -> Compare {
     let keep_every = comparison.keep_every(&dataset());
     let options = RunOptions { keep_every, ..RunOptions::default() };
     for run in comparison.runs() {
-        if !run.state().unwrap().is_over() {
+        if !run.state(&dataset()).unwrap().is_over() {
             let stop = AtomicBool::new(false);
             assert!(run.carry_out(&dataset(), options, &mut (), &stop).unwrap());
         }
@@ -112,8 +112,18 @@ fn finished_runs_are_used_again() {
     // Other settings are not mixed with these.
     let mut other = comparison(folder.path(), 1);
     other.recipe.lr *= 2.0;
-    let error = other.runs()[0].state().unwrap_err().to_string();
-    assert!(error.contains("holds a run with other settings"), "{error}");
+    let error = other.runs()[0].state(&dataset()).unwrap_err().to_string();
+    assert!(error.contains("holds a run with other settings (lr)"), "{error}");
+
+    // Nor are runs on other data, wherever that may be.
+    let data = residua_data::open(&format!("{DATA}&seed=1"), &OpenOptions::default()).unwrap();
+    let error = comparison(folder.path(), 1).runs()[0].state(&data).unwrap_err().to_string();
+    assert!(error.contains("holds a run on other data"), "{error}");
+
+    let run = &comparison(folder.path(), 1).runs()[0].folder;
+    let config = run.join("config.toml").display().to_string();
+    let repeated = section_of_folder(run).unwrap().commands;
+    assert_eq!(repeated, [format!("residua train '{DATA}' --config {config}")]);
 }
 
 #[test]
@@ -123,7 +133,7 @@ fn a_run_that_diverges_is_over_and_said_to_be() {
     comparison.networks.truncate(1);
     comparison.recipe.lr = 1e30;
     let result = carry_out(&comparison);
-    assert!(matches!(comparison.runs()[0].state().unwrap(), RunState::Diverged(_)));
+    assert!(matches!(comparison.runs()[0].state(&dataset()).unwrap(), RunState::Diverged(_)));
     assert_eq!(result.networks[0].runs[0].errors, None);
     let section = Study::Compare(result).section();
     assert!(section.findings.iter().any(|finding| finding.contains("diverged")), "{section:?}");

@@ -49,11 +49,11 @@ fn the_original_of_a_deepened_network_is_trained_as_long() {
     let continuation = Continuation::new(&deeper, velocity, &recipe, folder.path()).unwrap();
     assert_eq!(continuation.original_model().weights, model.weights);
     assert_eq!(continuation.original.start.as_ref().unwrap().velocity, start.velocity);
-    assert_eq!(continuation.result(&deeper, errors(1.0, 1.0)).unwrap(), None);
+    assert_eq!(continuation.result(&deeper, &dataset, errors(1.0, 1.0)).unwrap(), None);
     for run in [&continuation.original, &continuation.deeper] {
         assert!(run.carry_out(&dataset, options, &mut (), &stop).unwrap());
     }
-    let continued = continuation.result(&deeper, errors(1.0, 1.0)).unwrap().unwrap();
+    let continued = continuation.result(&deeper, &dataset, errors(1.0, 1.0)).unwrap().unwrap();
     assert_eq!((continued.steps, continued.lr), (10, recipe.lr));
     assert_eq!(continued.original.architecture, "dense-resnet6-w8");
     assert_eq!(continued.deeper.architecture, "dense-resnet10-w8");

@@ -31,7 +31,7 @@ pub(crate) struct DataBench {
     /// Archive, folder, file or synthetic set; `residua --help` lists them
     #[arg(value_name = "DATA")]
     data: String,
-    /// Samples in each batch [default: 128, or 32 for photographs]
+    /// Samples in each batch [default: 128, or 32 for photographs; at most a quarter of the training set]
     #[arg(long, value_name = "NUMBER")]
     batch_size: Option<usize>,
     /// Batches to time, after three to warm up [default: 3 seconds of them, at least 20]

@@ -1,7 +1,6 @@
 //! `residua inspect --identity`: how near the blocks of a network are to passing their input on.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use clap::Args;
@@ -10,7 +9,7 @@ use residua_study::{IdentityOptions, Study, identity, identity_of_weights};
 
 use crate::arguments::{OpenArgs, ThreadArgs, one_of};
 use crate::present::{PresentArgs, present};
-use crate::{model_file, progress};
+use crate::{model_data, model_file};
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "With --identity")]
@@ -45,8 +44,7 @@ impl IdentityArgs {
         let found = match data {
             None => identity_of_weights(&model)?,
             Some(data) => {
-                let dataset = Arc::new(progress::open(data, &self.open.options())?);
-                dataset.expect_samples(self.split)?;
+                let (dataset, _) = model_data::open(path, &model, data, &self.open, self.split)?;
                 let options =
                     IdentityOptions { split: self.split, num_samples: self.samples as usize };
                 threads.install(|| identity(&model, &dataset, &options))??

@@ -15,7 +15,7 @@ use residua_study::{
 };
 use residua_train::{Length, Recipe, RunOptions, kept_models};
 
-use crate::arguments::{OpenArgs, PrecisionArg, ThreadArgs};
+use crate::arguments::{OpenArgs, ThreadArgs, default_precision};
 use crate::failure::Outcome;
 use crate::inspect::{looks_like_path, read_toml};
 use crate::present::{PresentArgs, present};
@@ -99,10 +99,13 @@ pub(crate) fn run(args: &GradientsArgs) -> Result<Outcome> {
     if !study_runs::carry_out(&runs, &dataset, run_options, &stop)? {
         return Ok(Outcome::Interrupted);
     }
-    let moments = runs.iter().map(moments).collect::<Result<Vec<_>>>()?.concat();
+    let moments: Vec<Vec<_>> =
+        runs.iter().map(|run| moments(run, &dataset)).collect::<Result<_>>()?;
+    let moments = moments.concat();
     let found = measure(args, &moments, &dataset, &options)?;
-    let Recipe { lr, batch_size, .. } = runs[0].recipe;
-    let training = Some(GradientTraining { steps, lr, batch_size });
+    let Recipe { lr, batch_size, precision, .. } = runs[0].recipe;
+    let precision = Some(precision.to_string());
+    let training = Some(GradientTraining { steps, lr, batch_size, precision });
     let present_args = PresentArgs { out: Some(folder), ..args.present.clone() };
     present(Study::Gradients(GradientStudy { training, ..found }), &present_args)?;
     Ok(Outcome::Done)
@@ -127,7 +130,7 @@ fn runs(
     steps: u64,
     folder: &Path,
 ) -> Result<Vec<StudyRun>> {
-    let precision = PrecisionArg::Auto.resolve()?;
+    let precision = default_precision(dataset.kind())?;
     let run = |subject: &GradientSubject| {
         let architecture = match subject {
             GradientSubject::Initial(architecture) => architecture,
@@ -148,10 +151,10 @@ fn runs(
 }
 
 /// The network of a run as it was on the way and at the end, as far as it came.
-fn moments(run: &StudyRun) -> Result<Vec<GradientSubject>> {
+fn moments(run: &StudyRun, dataset: &Dataset) -> Result<Vec<GradientSubject>> {
     let mut paths: Vec<PathBuf> =
         kept_models(&run.folder)?.into_iter().map(|(_, path)| path).collect();
-    if let RunState::Finished(_) = run.state()? {
+    if let RunState::Finished(_) = run.state(dataset)? {
         paths.push(run.folder.clone());
     }
     let moment = |path: &PathBuf| {

@@ -1,7 +1,6 @@
 //! `residua study lesion`: blocks deleted and swapped.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use anyhow::Result;
 use clap::Args;
@@ -13,7 +12,7 @@ use residua_train::EvalOptions;
 use crate::arguments::{OpenArgs, PrecisionArg, ThreadArgs, one_of};
 use crate::failure::Outcome;
 use crate::present::{PresentArgs, present};
-use crate::{model_file, progress};
+use crate::{model_data, model_file, progress};
 
 /// Delete each block of a trained network in turn and measure the rest (Veit et al. 2016)
 ///
@@ -71,8 +70,9 @@ Examples:
 pub(super) fn run(args: &LesionArgs) -> Result<Outcome> {
     let models: Vec<Model> =
         args.model.iter().map(|path| model_file::load(path)).collect::<Result<_>>()?;
-    let dataset = Arc::new(progress::open(&args.data, &args.open.options())?);
-    dataset.expect_samples(args.split)?;
+    let (dataset, _) =
+        model_data::open(&args.model[0], &models[0], &args.data, &args.open, args.split)?;
+    models[1..].iter().for_each(|model| model_data::note_other_data(model, &dataset));
     let precision = args.precision.resolve()?;
     let options = LesionOptions {
         split: args.split,

@@ -95,7 +95,7 @@ fn go_on(
     if !study_runs::carry_out(std::slice::from_ref(&run), dataset, super::options(args), &stop)? {
         return Ok(Outcome::Interrupted);
     }
-    let residua_study::RunState::Finished(summary) = run.state()? else { return Ok(Outcome::No) };
+    let summary = study_runs::summary(&run, dataset)?;
     report(&summary, folder, args.json)?;
     Ok(Outcome::Done)
 }
@@ -115,12 +115,13 @@ fn go_on_deeper(
     if !study_runs::carry_out(&runs, dataset, super::options(args), &stop)? {
         return Ok(Outcome::Interrupted);
     }
-    let options =
-        EvalOptions { precision: recipe.precision, ..EvalOptions::new(recipe.batch_size) };
+    for run in &runs {
+        study_runs::summary(run, dataset)?;
+    }
+    let options = recipe.eval_options();
     let before =
         args.threads.install(|| errors(continuation.original_model(), dataset, &options))??;
-    let continued =
-        continuation.result(model, before)?.context("a run diverged: try a lower --lr")?;
+    let continued = continuation.result(model, dataset, before)?.context("both runs are over")?;
     let kept = match continued.kept() {
         Kept::Before => continuation.original_model().clone(),
         Kept::Original => Model::load(continuation.original.folder.join(MODEL_FILE))?,

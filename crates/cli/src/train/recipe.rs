@@ -9,7 +9,9 @@ use residua_graph::Shape;
 use residua_resnet::{Architecture, Init};
 use residua_train::{EarlyImages, Length, Recipe, Schedule};
 
-use crate::arguments::{ArchitectureArgs, InputArgs, PrecisionArg, on_or_off, one_of};
+use crate::arguments::{
+    ArchitectureArgs, InputArgs, PrecisionArg, default_precision, on_or_off, one_of,
+};
 use crate::inspect::read_toml;
 
 /// Everything that decides the result.
@@ -68,7 +70,7 @@ pub(crate) struct TrainingArgs {
     #[arg(long, value_name = "STEPS", help_heading = "Length")]
     checkpoint_every: Option<u64>,
 
-    /// Samples in each step [default: 128, or 32 for photographs]
+    /// Samples in each step [default: 128, or 32 for photographs; at most a quarter of the training set]
     #[arg(long, value_name = "NUMBER", help_heading = "Optimisation")]
     batch_size: Option<usize>,
     /// Learning rate, the highest one of one-cycle [default: 0.1, or 0.025 for photographs]
@@ -152,12 +154,8 @@ impl TrainingArgs {
         dataset: &Dataset,
         architecture: Architecture,
     ) -> Result<Recipe> {
-        let mut recipe = Recipe::new(data, open, dataset, architecture);
-        // Coordinates of points have more digits than bf16; pixels don't.
-        if dataset.kind() != Kind::Vectors {
-            recipe.precision = PrecisionArg::Auto.resolve()?;
-        }
-        self.apply(recipe)
+        let precision = default_precision(dataset.kind())?;
+        self.apply(Recipe { precision, ..Recipe::new(data, open, dataset, architecture) })
     }
 
     /// Changes how the dataset is opened.
@@ -168,9 +166,9 @@ impl TrainingArgs {
     /// Changes what is set here.
     pub(crate) fn apply(&self, recipe: Recipe) -> Result<Recipe> {
         let epochs = self.epochs.map(Length::Epochs);
-        let early_images = self
-            .early_image_size
-            .map(|size| EarlyImages { size, share: self.early_share.unwrap_or(0.5) });
+        let share = self.early_share.or(recipe.early_images.map(|early| early.share));
+        let early_images =
+            self.early_image_size.map(|size| EarlyImages { size, share: share.unwrap_or(0.5) });
         let precision = self.precision.map(PrecisionArg::resolve).transpose()?;
         Ok(Recipe {
             batch_size: self.batch_size.unwrap_or(recipe.batch_size),
@@ -208,14 +206,16 @@ impl TrainingArgs {
             is_step || self.milestones.is_none(),
             "--milestones and --gamma go with --schedule step"
         );
+        let gamma = match (self.gamma, &before) {
+            (None, Schedule::Step { gamma, .. }) => *gamma,
+            (gamma, _) => gamma.unwrap_or(0.1),
+        };
         Ok(match (self.schedule, &self.milestones) {
             (Some(ScheduleKind::Constant), _) => Schedule::Constant,
             (Some(ScheduleKind::Paper), _) => Schedule::Paper,
             (Some(ScheduleKind::Cosine), _) => Schedule::Cosine,
             (Some(ScheduleKind::OneCycle), _) => Schedule::OneCycle,
-            (_, Some(milestones)) => {
-                Schedule::Step { milestones: milestones.clone(), gamma: self.gamma.unwrap_or(0.1) }
-            }
+            (_, Some(milestones)) => Schedule::Step { milestones: milestones.clone(), gamma },
             (_, None) => before,
         })
     }

@@ -24,6 +24,10 @@ fn a_comparison_goes_on_and_becomes_a_page() {
     let other = run(folder.path(), &format!("{COMPARE} --out depth --lr 0.01")).expect(2);
     assert!(other.stderr.contains("holds a run with other settings"), "{}", other.stderr);
 
+    let other = COMPARE.replace("test=60", "test=60&seed=7");
+    let other = run(folder.path(), &format!("{other} --out depth")).expect(2);
+    assert!(other.stderr.contains("holds a run on other data"), "{}", other.stderr);
+
     run(folder.path(), "report depth depth/dense-plain4-w8-wd0.0001-s0 --out page.html").expect(0);
     let page = std::fs::read_to_string(folder.path().join("page.html")).unwrap();
     assert!(page.contains("Does depth hurt?") && page.contains("Training of dense-plain4-w8"));
@@ -48,6 +52,14 @@ fn weight_decays_are_compared_from_depth_2_on() {
     assert!(folder.path().join("decay/branch-ratios.svg").exists());
     let ran = run(folder.path(), &compare).expect(0);
     assert!(ran.stdout.contains("‖F(x)‖/‖x‖"), "{}", ran.stdout);
+}
+
+#[test]
+fn a_network_whose_outputs_are_not_finite_does_not_end_the_comparison() {
+    let folder = tempfile::tempdir().unwrap();
+    let compare = COMPARE.replace("--depths 4,6", "--depths 4 --norm off") + " --eval-every 1";
+    let ran = run(folder.path(), &format!("{compare} --lr 1e25 --out stuck")).expect(0);
+    assert!(ran.stdout.contains("diverged"), "{}", ran.stdout);
 }
 
 #[test]

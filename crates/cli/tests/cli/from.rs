@@ -43,6 +43,23 @@ fn a_model_alone_goes_on_without_momentum() {
     // Such a run can't be repeated without the weights it started from.
     let ran = run(path, "train --config on/config.toml --out again").expect(2);
     assert!(ran.stderr.contains("the weights to start from are not given"), "{}", ran.stderr);
+    // Nor does one that diverges end without a word.
+    let diverging = "--from alone.safetensors --steps 9 --lr 1e30 --out away";
+    let ran = run(path, &format!("train {SPIRALS} {diverging}")).expect(2);
+    assert!(ran.stderr.contains("the training diverged at step"), "{}", ran.stderr);
     let ran = run(path, "train --from alone.safetensors --model resnet20").expect(2);
     assert!(ran.stderr.contains("cannot be used with"), "{}", ran.stderr);
+}
+
+#[test]
+fn the_network_before_is_measured_as_its_training_measured_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let train = "train synthetic:shapes?train=64&dev=40&test=0 --model resnet8-w4 --steps 4";
+    let first =
+        run(path, &format!("{train} --test-time-flips --out first --json")).expect(0).json();
+    run(path, "deepen first --stage 1 --out deeper.safetensors").expect(0);
+    let on =
+        run(path, "train --from deeper.safetensors --steps 2 --out on --json").expect(0).json();
+    assert_eq!(on["before"]["errors"]["dev"], first["dev"]);
 }

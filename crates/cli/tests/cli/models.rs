@@ -90,6 +90,66 @@ fn other_data_of_the_same_name_is_told() {
 }
 
 #[test]
+fn a_run_is_measured_with_the_splits_of_its_training() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let row = |i: u32| format!("{},{},{}\n", (i * 37 % 101) as f32, (i * 53 % 97) as f32, i % 2);
+    let rows: String = (0..200).map(row).collect();
+    fs::write(path.join("points.csv"), format!("x,y,label\n{rows}")).unwrap();
+    let splits = "--val-fraction 0.3 --test-fraction 0.2 --split-seed 5";
+    let train = "train points.csv --model dense-resnet --depth 6 --width 8 --steps 30 --out m";
+    let trained = run(path, &format!("{train} {splits} --json")).expect(0).json();
+    for model in ["m", "m/model.safetensors"] {
+        let json =
+            run(path, &format!("eval {model} points.csv --split test --json")).expect(0).json();
+        assert_eq!(json["trained_on_this_data"], true, "{model}");
+        assert_eq!(json["num_samples"], 40);
+        assert_eq!(json["top1_error"], trained["test"]["top1_error"]);
+    }
+    let prune = "prune m points.csv --blocks 1 --out new/folder/p.safetensors --fine-tune-steps 3";
+    let pruned = run(path, &format!("{prune} --precision f32 --json")).expect(0);
+    assert_eq!(pruned.json()["before"]["test"]["top1_error"], trained["test"]["top1_error"]);
+    assert!(!pruned.stderr.contains("note:"), "{}", pruned.stderr);
+    let config = fs::read_to_string(path.join("new/folder/p.run/config.toml")).unwrap();
+    assert!(config.contains("val_fraction = 0.3") && config.contains("\"f32\""), "{config}");
+    let lesion = run(path, "study lesion m points.csv --json").expect(0);
+    assert!(!lesion.stderr.contains("note:"), "{}", lesion.stderr);
+
+    // The file alone does not say how the data was split.
+    fs::copy(path.join("m/model.safetensors"), path.join("alone.safetensors")).unwrap();
+    for command in ["eval", "study lesion", "inspect --identity=points.csv"] {
+        let data = if command.starts_with("inspect") { "" } else { "points.csv" };
+        let ran = run(path, &format!("{command} alone.safetensors {data}")).expect(0);
+        assert!(ran.stderr.contains("not the splits"), "{command}: {}", ran.stderr);
+    }
+}
+
+#[test]
+fn models_are_not_written_where_something_else_belongs() {
+    let (model, folder) = (spirals().display(), tempfile::tempdir().unwrap());
+    for wrong in [".", "d.state", "d.run"] {
+        for command in ["deepen --stage 1", "convert --strip-shortcuts"] {
+            let ran = run(folder.path(), &format!("{command} {model} --out {wrong}")).expect(2);
+            assert!(ran.stderr.contains("expected"), "{}", ran.stderr);
+        }
+    }
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[cfg(unix)]
+#[test]
+fn arguments_that_are_not_utf8_lose_nothing() {
+    use std::os::unix::ffi::OsStrExt;
+    let folder = tempfile::tempdir().unwrap();
+    let name = std::ffi::OsStr::from_bytes(b"kept-\xff");
+    let mut command = crate::program::program(folder.path());
+    command.args(["inspect", "--identity", "--out"]).arg(name).arg("--").arg(spirals());
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(folder.path().join(name).join("study.json").exists());
+}
+
+#[test]
 fn plots_are_drawn() {
     let model = spirals().display().to_string();
     let folder = tempfile::tempdir().unwrap();
@@ -102,6 +162,7 @@ fn plots_are_drawn() {
     assert!(png.starts_with(b"\x89PNG"), "not a PNG");
     let ran = run(folder.path(), &format!("eval {model} {SPIRALS} --plot no/c.svg")).expect(2);
     assert!(ran.stderr.contains("no/c.svg"), "{}", ran.stderr);
+    assert!(ran.stdout.contains("top-1 error"), "what was measured is lost: {}", ran.stdout);
 }
 
 #[test]
@@ -135,6 +196,12 @@ fn every_setting_reaches_the_config() {
     run(folder.path(), &switched).expect(0);
     let again = fs::read_to_string(folder.path().join("on/config.toml")).unwrap();
     assert!(again.contains("decay_bias = true\ndecay_norm = false"), "{again}");
+
+    // Of a schedule, what is not set stays as it is.
+    let moved = format!("train --config {} --out moved --milestones 3", config.display());
+    run(folder.path(), &moved).expect(0);
+    let again = fs::read_to_string(folder.path().join("moved/config.toml")).unwrap();
+    assert!(again.contains("milestones = [3]") && again.contains("gamma = 0.5"), "{again}");
 }
 
 #[test]

@@ -1,5 +1,4 @@
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
@@ -7,7 +6,7 @@ use sha2::{Digest, Sha256};
 use crate::image_file::{Encoding, Fault, Pixels, read_file};
 use crate::resize::to_network_size;
 use crate::statistics::ChannelHistogram;
-use crate::{OnProgress, Preprocessing, Progress};
+use crate::{OnProgress, Preprocessing, ProgressCount};
 
 /// What decoding an image has shown.
 pub(crate) struct Checked {
@@ -42,14 +41,13 @@ impl Checking<'_> {
         paths: &[PathBuf],
         on_progress: OnProgress<'_>,
     ) -> Vec<Result<Checked, Fault>> {
-        let (done, total) = (AtomicUsize::new(0), paths.len());
+        let count = ProgressCount::new(paths.len(), on_progress);
         paths
             .par_iter()
             .enumerate()
             .map(|(index, path)| {
                 let checked = read_file(path).and_then(|bytes| self.check(index as u32, &bytes));
-                let done = done.fetch_add(1, Ordering::Relaxed) + 1;
-                on_progress(Progress { done, total });
+                count.add_one();
                 checked
             })
             .collect()

@@ -101,16 +101,16 @@ impl Comparison {
             let run = self.run(network, seed);
             let ended =
                 |errors, steps, seconds| Ended { seed, lr: self.recipe.lr, errors, steps, seconds };
-            match run.state()? {
+            match run.state(dataset)? {
                 RunState::Finished(summary) => {
-                    let Summary { train, dev, test, steps, seconds, .. } = *summary;
-                    runs.push(ended(Some(Errors { train, dev, test }), steps, seconds));
+                    let Summary { steps, seconds, .. } = *summary;
+                    runs.push(ended(Some(Errors::from(&*summary)), steps, seconds));
                     if records.is_empty() {
                         ratios = branch_ratios(&run.folder, dataset)?;
                     }
                     records.push(read_metrics(&run.folder.join("metrics.jsonl"))?);
                 }
-                RunState::Diverged(Diverged { step }) => runs.push(ended(None, step, 0.0)),
+                RunState::Diverged(Diverged { step, .. }) => runs.push(ended(None, step, 0.0)),
                 RunState::Missing | RunState::Begun => {}
             }
         }

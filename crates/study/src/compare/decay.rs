@@ -135,13 +135,14 @@ impl Compare {
             let ratio = match (less.branch_ratios.last(), more.branch_ratios.last()) {
                 (Some(less), Some(more)) => {
                     let [less, more] = [less.ratio, more.ratio].map(figures);
-                    format!(", ‖F(x)‖/‖x‖ {more}, not {less}")
+                    format!(" and ‖F(x)‖/‖x‖ {more}, not {less}")
                 }
                 _ => String::new(),
             };
+            let of_first = if less.runs.len() > 1 { " (first seed)" } else { "" };
             Some(format!(
                 "{}: with decay {} in place of {} the mean norm of W[l+2] is {more_norm:.2} at the end, not \
-                 {less_norm:.2}{ratio}; training error {}, not {}; dev error {}, not {}.",
+                 {less_norm:.2}{ratio}{of_first}; training error {}, not {}; dev error {}, not {}.",
                 self.series_name(more),
                 more.weight_decay,
                 less.weight_decay,

@@ -6,7 +6,7 @@ mod findings;
 mod networks;
 
 use residua_resnet::{Family, Shortcut};
-use residua_train::{BranchNorms, SplitSummary};
+use residua_train::{BranchNorms, SplitSummary, Summary};
 use serde::{Deserialize, Serialize};
 
 pub use carry_out::Comparison;
@@ -99,6 +99,12 @@ pub struct Errors {
     pub dev: Option<SplitSummary>,
     /// The test set, if there is one.
     pub test: Option<SplitSummary>,
+}
+
+impl From<&Summary> for Errors {
+    fn from(&Summary { train, dev, test, .. }: &Summary) -> Self {
+        Self { train, dev, test }
+    }
 }
 
 /// A moment of the training.

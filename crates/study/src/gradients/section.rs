@@ -80,11 +80,19 @@ impl GradientStudy {
                 "line",
                 format!("{} inputs from one sample to another, as one batch", self.num_points),
             ),
-            ("seeds", format!("{num_seeds}, of initial weights, samples and projections")),
+            (
+                "seeds",
+                format!(
+                    "{num_seeds}, of samples and projections, and of the initial weights of networks as \
+                     initialised"
+                ),
+            ),
             ("computed", "in f32, batch norms with the batch's statistics".to_owned()),
         ];
-        if let Some(GradientTraining { steps, lr, batch_size }) = self.training {
-            setting.push(("training", format!("{steps} steps of {batch_size}, lr {lr}, seed 0")));
+        if let Some(GradientTraining { steps, lr, batch_size, precision }) = &self.training {
+            let precision = precision.as_ref().map_or(String::new(), |it| format!(", {it}"));
+            let training = format!("{steps} steps of {batch_size}, lr {lr}, seed 0{precision}");
+            setting.push(("training", training));
         }
         let mut findings: Vec<String> = self.ends().map(NetworkGradients::finding).collect();
         findings.extend([1, NUM_LAGS].map(|lag| self.correlation_finding(lag)));
@@ -144,7 +152,9 @@ impl GradientStudy {
 
     /// Trainings that did not come to their end.
     fn diverged(&self) -> Vec<String> {
-        let Some(GradientTraining { steps, .. }) = self.training else { return Vec::new() };
+        let Some(&GradientTraining { steps, .. }) = self.training.as_ref() else {
+            return Vec::new();
+        };
         let last = |training: Vec<&NetworkGradients>| {
             let (network, step) = training.last().map(|it| (&it.network, it.step))?;
             step.filter(|&step| step < steps).map(|step| {
