@@ -5,7 +5,7 @@
 //! The reference is [`crate::reference::batch_norm`]. Each pass is bound by memory: a few operations
 //! an element against 4 to 16 bytes (half of that in bf16).
 
-use crate::channels::{self, BLOCK_CHANNELS, ChannelBlock, Map, Terms, Walk, Wide};
+use crate::channels::{self, BLOCK_CHANNELS, BlockSums, ChannelBlock, Map, Terms, Walk, Wide};
 use crate::padding::Padding;
 use crate::simd::{Simd, simd_fn};
 use crate::{Element, Isa, NormGrad, Normalised};
@@ -273,7 +273,10 @@ pub enum Mask<'a, E> {
 }
 
 /// Masks the gradient, then `Σ grad` and `Σ grad · (x − mean)`. `MASK` is the kind of mask: 0 to 2.
-struct GradSums<'a, E, const MASK: u8> {
+struct GradSums<'a, E, const MASK: u8>(GradOperands<'a, E>);
+
+/// Empty where the kind of mask has no use for them.
+struct GradOperands<'a, E> {
     output: &'a [E],
     scale: &'a [f32],
     shift: &'a [f32],
@@ -290,38 +293,40 @@ pub(crate) const MASK_NORMALISED: u8 = 2;
 impl<E: Element, const MASK: u8> Terms for GradSums<'_, E, MASK> {
     #[inline(always)]
     unsafe fn vector<S: Simd>(&mut self, simd: S, i: usize, col: usize) -> [S::F32; 2] {
+        let from = &mut self.0;
         // SAFETY: the caller's promise.
         unsafe {
-            let mut grad = simd.load_at(self.grad_output, i);
-            let input = simd.load_at(self.input, i);
+            let mut grad = simd.load_at(from.grad_output, i);
+            let input = simd.load_at(from.input, i);
             if MASK != NO_MASK {
                 let output = if MASK == MASK_OUTPUT {
-                    simd.load_at(self.output, i)
+                    simd.load_at(from.output, i)
                 } else {
-                    let scale = simd.load_at(self.scale, col);
-                    simd.fma(input, scale, simd.load_at(self.shift, col))
+                    let scale = simd.load_at(from.scale, col);
+                    simd.fma(input, scale, simd.load_at(from.shift, col))
                 };
                 grad = simd.relu_mask(output, grad);
-                simd.store_exact_at(self.grad_output, i, grad);
+                simd.store_exact_at(from.grad_output, i, grad);
             }
-            let deviation = simd.sub(input, simd.load_at(self.mean, col));
+            let deviation = simd.sub(input, simd.load_at(from.mean, col));
             [grad, simd.mul(grad, deviation)]
         }
     }
 
     #[inline(always)]
     fn scalar<S: Simd>(&mut self, simd: S, i: usize, col: usize) -> [f32; 2] {
-        let input = self.input[i].to_f32();
+        let from = &mut self.0;
+        let input = from.input[i].to_f32();
         let closed = match MASK {
             NO_MASK => false,
-            MASK_OUTPUT => self.output[i].to_f32() <= 0.0,
-            _ => simd.fma_scalar(input, self.scale[col], self.shift[col]) <= 0.0,
+            MASK_OUTPUT => from.output[i].to_f32() <= 0.0,
+            _ => simd.fma_scalar(input, from.scale[col], from.shift[col]) <= 0.0,
         };
         if closed {
-            self.grad_output[i] = E::from_f32(0.0);
+            from.grad_output[i] = E::from_f32(0.0);
         }
-        let grad = self.grad_output[i].to_f32();
-        [grad, grad * (input - self.mean[col])]
+        let grad = from.grad_output[i].to_f32();
+        [grad, grad * (input - from.mean[col])]
     }
 }
 
@@ -340,34 +345,27 @@ simd_fn! {
     ) {
         let c = mean.len();
         assert_eq!((grad_output.len(), input.len() % c), (input.len(), 0));
-        let num_rows = input.len() / c;
+        if let Mask::Output(output) = mask {
+            assert_eq!(output.len(), input.len());
+        }
         for block in ChannelBlock::all::<S>(c) {
             let channels = block.first..block.first + block.len;
             let mut storage = [Wide::new(), Wide::new(), Wide::new()];
             let [wide_mean, wide_scale, wide_shift] = &mut storage;
             let mean = block.widen(&mean[channels.clone()], wide_mean);
             let (output, scale, shift): (&[E], &[f32], &[f32]) = (&[], &[], &[]);
+            let from = GradOperands { output, scale, shift, grad_output, input, mean };
             let sums = match mask {
-                Mask::None => {
-                    let mut terms =
-                        GradSums::<E, NO_MASK> { output, scale, shift, grad_output, input, mean };
-                    // SAFETY: as asserted, and what is for each channel is widened.
-                    unsafe { block.sums(simd, c, 0..num_rows, &mut terms) }
-                }
+                Mask::None => sums_of_block::<S, E, NO_MASK>(simd, block, c, from),
                 Mask::Output(output) => {
-                    assert_eq!(output.len(), input.len());
-                    let mut terms =
-                        GradSums::<E, MASK_OUTPUT> { output, scale, shift, grad_output, input, mean };
-                    // SAFETY: as asserted, and what is for each channel is widened.
-                    unsafe { block.sums(simd, c, 0..num_rows, &mut terms) }
+                    let from = GradOperands { output, ..from };
+                    sums_of_block::<S, E, MASK_OUTPUT>(simd, block, c, from)
                 }
                 Mask::Normalised { scale, shift } => {
                     let scale = block.widen(&scale[channels.clone()], wide_scale);
-                    let shift = block.widen(&shift[channels.clone()], wide_shift);
-                    let mut terms =
-                        GradSums::<E, MASK_NORMALISED> { output, scale, shift, grad_output, input, mean };
-                    // SAFETY: as asserted, and what is for each channel is widened.
-                    unsafe { block.sums(simd, c, 0..num_rows, &mut terms) }
+                    let shift = block.widen(&shift[channels], wide_shift);
+                    let from = GradOperands { scale, shift, ..from };
+                    sums_of_block::<S, E, MASK_NORMALISED>(simd, block, c, from)
                 }
             };
             for i in 0..block.len {
@@ -376,6 +374,19 @@ simd_fn! {
             }
         }
     }
+}
+
+/// The sums of all rows of `c` channels. What is for each channel is widened.
+#[inline(always)]
+fn sums_of_block<S: Simd, E: Element, const MASK: u8>(
+    simd: S,
+    block: ChannelBlock,
+    c: usize,
+    from: GradOperands<'_, E>,
+) -> BlockSums {
+    let rows = 0..from.input.len() / c;
+    // SAFETY: `backward_sums` has asserted the lengths, and widened the rest.
+    unsafe { block.sums(simd, c, rows, &mut GradSums::<E, MASK>(from)) }
 }
 
 /// One stretch of [`NormGrad`].

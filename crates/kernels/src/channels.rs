@@ -32,15 +32,10 @@ impl Walk {
         Self { c, period, whole: period / pair * pair }
     }
 
-    /// A per-channel operand for a wide row: itself, or repeated in `storage`.
+    /// A per-channel operand for a wide row.
     pub(crate) fn widen<'a>(&self, operand: &'a [f32], storage: &'a mut Wide) -> &'a [f32] {
         assert_eq!(operand.len(), self.c);
-        if self.period == self.c {
-            return operand;
-        }
-        let wide = &mut storage.0[..self.period];
-        wide.chunks_exact_mut(self.c).for_each(|row| row.copy_from_slice(operand));
-        wide
+        storage.widen(operand, self.period)
     }
 }
 
@@ -51,6 +46,16 @@ pub(crate) struct Wide([f32; MAX_REPEATED]);
 impl Wide {
     pub(crate) fn new() -> Self {
         Self([0.0; MAX_REPEATED])
+    }
+
+    /// An operand for `period` columns: itself, or repeated.
+    fn widen<'a>(&'a mut self, operand: &'a [f32], period: usize) -> &'a [f32] {
+        if period == operand.len() {
+            return operand;
+        }
+        let wide = &mut self.0[..period];
+        wide.chunks_exact_mut(operand.len()).for_each(|row| row.copy_from_slice(operand));
+        wide
     }
 }
 
@@ -177,12 +182,7 @@ impl ChannelBlock {
     /// An operand with one element for each channel of the block, for a wide row.
     pub(crate) fn widen<'a>(&self, operand: &'a [f32], storage: &'a mut Wide) -> &'a [f32] {
         assert_eq!(operand.len(), self.len);
-        if self.period == self.len {
-            return operand;
-        }
-        let wide = &mut storage.0[..self.period];
-        wide.chunks_exact_mut(self.len).for_each(|row| row.copy_from_slice(operand));
-        wide
+        storage.widen(operand, self.period)
     }
 
     /// Rows of `c` channels that are summed in f32 before they go into f64.

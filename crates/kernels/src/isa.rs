@@ -57,6 +57,12 @@ impl Isa {
         }
     }
 
+    /// # Panics
+    /// The machine lacks it. What goes on may run its instructions.
+    pub(crate) fn assert_supported(self) {
+        assert!(self.is_supported(), "this machine has no {self}");
+    }
+
     /// Whether kernels for it are faster than those of the level below, where the machine has it.
     ///
     /// Products of pairs are not on cores like Sapphire Rapids', known by AVX512-FP16: they start a

@@ -13,8 +13,9 @@
 //!
 //! Activations are NHWC, weights are in PyTorch's layouts until a kernel packs them. A convolution reads a
 //! [`Source`]: what is stored, or what a batch norm makes on the way; and adds [`conv2d::Sums`] up over what
-//! it writes. Sizes are checked where a problem is made ([`Conv2dProblem`]); a slice of the wrong length is
-//! a programming error and panics. Kernels don't start threads: whoever calls them cuts the work.
+//! it writes. Sizes that describe no convolution, a slice of the wrong length or an instruction set that the
+//! machine lacks are programming errors: kernels check for them once a call, and panic. Kernels don't start
+//! threads: whoever calls them cuts the work.
 //!
 //! This is the only crate with `unsafe`: intrinsics behind the tokens of `simd`, the register tiles of
 //! [`conv2d`], the instructions of AMX and AVX512-BF16, and the cache lines behind [`Aligned`].

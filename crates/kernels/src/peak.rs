@@ -92,7 +92,7 @@ pub fn multiply_pairs(rounds: usize, flop: &mut u64) {
         }
         sums
     }
-    assert!(crate::Isa::Avx512Bf16.is_supported(), "this machine has no AVX512-BF16");
+    crate::Isa::Avx512Bf16.assert_supported();
     // SAFETY: the machine has the instructions.
     black_box(unsafe { chains(rounds) });
     *flop += (rounds * MANY * 16 * 4) as u64;

@@ -1,4 +1,4 @@
-//! What a kernel is asked to do: sizes, validated once, with the operations and bytes they cost.
+//! What a kernel is asked to do: sizes, with the operations and bytes they cost.
 
 use std::fmt;
 use std::str::FromStr;
@@ -110,16 +110,27 @@ impl Conv2dProblem {
         self.check_products().ok_or_else(|| error("sizes are too large".to_owned()))?;
         Ok(self)
     }
+
+    /// # Panics
+    /// The sizes describe no convolution, so that neither would what is computed from them.
+    pub(crate) fn assert_valid(&self) {
+        if let Err(error) = self.validate() {
+            panic!("{error}");
+        }
+    }
 }
 
 impl Conv2dProblem {
-    /// None if a product of sizes that something is counted or indexed with overflows.
+    /// None if a product of sizes that something is counted or indexed with overflows, where channels are
+    /// filled up to whole vectors or tiles, too.
     fn check_products(&self) -> Option<()> {
+        const MAX: usize = usize::MAX >> 10;
         let padded_h = self.ph.checked_mul(2)?.checked_add(self.ih)?;
         let padded_w = self.pw.checked_mul(2)?.checked_add(self.iw)?;
         let pixels = self.n.max(1).checked_mul(padded_h)?.checked_mul(padded_w)?;
         let taps = self.kh.checked_mul(self.kw)?;
-        pixels.checked_mul(self.ic)?.checked_mul(self.oc)?.checked_mul(taps).map(|_| ())
+        let macs = pixels.checked_mul(self.ic)?.checked_mul(self.oc)?.checked_mul(taps)?;
+        (macs <= MAX).then_some(())
     }
 }
 
@@ -342,6 +353,8 @@ mod tests {
             ("ic1ih5iw2oc2kh3", "kw is 3, expected at most the padded input's 2"),
             ("ic1ih5oc2kh3ph9223372036854775807", "sizes are too large"),
             ("n4000000ic4000000ih4000000oc2kh3", "sizes are too large"),
+            // Filled up to a vector, so many channels would overflow.
+            ("ic4294967295ih1oc4294967295kh1", "sizes are too large"),
         ] {
             let message = descriptor.parse::<Conv2dProblem>().unwrap_err().to_string();
             assert!(message.contains(reason), "{descriptor}: {message}");

@@ -19,6 +19,7 @@ pub(super) fn run(
     operands: &GradOperands<'_, f32>,
     packed_grad: &mut [f32],
 ) {
+    isa.assert_supported();
     let num_rows = operands.num_samples * p.oh();
     for rows in split(num_rows, MAX_RUNS) {
         let start = if rows.0 == 0 { operands.start } else { Start::Output };
@@ -72,8 +73,8 @@ fn add_rows(
                 // which there are enough as asserted above, and this tile's rows `m..m + len` lie in
                 // such a window. The output gradient holds all pixels, and enough elements after the
                 // last one to fill its last vector. The packed gradient has `width` columns for
-                // each of its rows. The tile is one of the instruction set asked for, which kernels
-                // are registered for only where the machine has it.
+                // each of its rows. The tile is one of the instruction set asked for, which `run`
+                // has found on this machine.
                 unsafe { tiles.get(len, block.num_vectors)(&call) }
             }
         }

@@ -62,10 +62,13 @@ impl<M: Multiply> Direct<M> {
         samples: Source<'a, M::Activation>,
         memory: &'a mut [M::Operand],
     ) -> &'a [M::Operand] {
-        let samples = if padding.crops() { samples.stored_first(self.isa()) } else { samples };
+        let in_place = padding.is_none() && slack == 0;
+        let samples = match padding.crops() || in_place && M::as_operand(&[]).is_some() {
+            true => samples.stored_first(self.isa()),
+            false => samples,
+        };
         if let Source::Stored(stored) = samples
-            && padding.is_none()
-            && slack == 0
+            && in_place
             && let Some(operand) = M::as_operand(stored)
         {
             return operand;
@@ -254,7 +257,7 @@ impl<M: Multiply> Conv2dKernel<M::Activation> for Direct<M> {
     }
 
     fn run_forward(&self, p: &Conv2dProblem, mut call: Forward<'_, M::Activation>) {
-        let start = call.begin(p, self.packed_weight_len(p));
+        let start = call.begin(p, self);
         let Forward { mut input, packed, output, mut sums, .. } = call;
         let mut first = 0;
         for p in parts(p) {
@@ -270,7 +273,7 @@ impl<M: Multiply> Conv2dKernel<M::Activation> for Direct<M> {
     }
 
     fn run_backward(&self, p: &Conv2dProblem, call: Backward<'_, M::Activation>) {
-        call.check(p, self.packed_weight_backward_len(p), self.packed_grad_len(p));
+        call.check(p, self);
         let Backward { mut input, mut grad_output, packed_backward, mut grad_input, grad_weight } =
             call;
         let mut grad_weight = grad_weight.map(|grad_weight| grad_weight.begin(p.n));

@@ -47,6 +47,7 @@ impl Grid {
         if self.num_samples == 0 || self.num_rows == 0 || self.num_cols == 0 {
             return;
         }
+        isa.assert_supported();
         self.check(x.len(), packing.num_cols, out.len());
         assert_eq!(self.window_rows * self.window_len, packing.num_rows);
         assert_eq!(w.len(), packing.len());
@@ -89,8 +90,8 @@ impl Grid {
                     };
                     // SAFETY: `check` has shown that the last window, the last row of the packed
                     // weight and the last output pixel lie within their slices; all others lie
-                    // before them. The tile is one of the instruction set asked for, which
-                    // kernels are registered for only where the machine has it.
+                    // before them. The tile is one of the instruction set asked for, which the
+                    // machine has.
                     unsafe { tiles.get(len, block.num_vectors)(&call) }
                 }
             }

@@ -65,11 +65,12 @@ pub struct Backward<'a, E> {
 }
 
 impl<E: Element> Forward<'_, E> {
-    /// Checks lengths, and writes the bias, if there is one, to all pixels: what products are added to.
-    fn begin(&mut self, p: &Conv2dProblem, packed_len: usize) -> Start {
+    /// Checks sizes, and writes the bias, if there is one, to all pixels: what products are added to.
+    fn begin(&mut self, p: &Conv2dProblem, kernel: &impl Conv2dKernel<E>) -> Start {
+        check_problem(p, kernel);
         assert_eq!(self.input.len(), p.input_len());
         assert_eq!(self.output.len(), p.output_len());
-        assert_eq!(self.packed.len(), packed_len);
+        assert_eq!(self.packed.len(), kernel.packed_weight_len(p));
         let Some(bias) = self.bias else { return Start::Zero };
         assert_eq!(bias.len(), p.oc);
         self.output.chunks_exact_mut(p.oc).for_each(|pixel| convert(bias, pixel));
@@ -78,18 +79,27 @@ impl<E: Element> Forward<'_, E> {
 }
 
 impl<E: Element> Backward<'_, E> {
-    /// Checks the lengths of what is read or written.
-    fn check(&self, p: &Conv2dProblem, packed_backward_len: usize, packed_grad_len: usize) {
+    /// Checks the sizes of what is read or written.
+    fn check(&self, p: &Conv2dProblem, kernel: &impl Conv2dKernel<E>) {
+        check_problem(p, kernel);
         assert_eq!(self.grad_output.len(), p.output_len());
         if let Some(GradWeight { packed_grad, .. }) = &self.grad_weight {
             assert_eq!(self.input.len(), p.input_len());
-            assert_eq!(packed_grad.len(), packed_grad_len);
+            assert_eq!(packed_grad.len(), kernel.packed_grad_len(p));
         }
         if let Some(GradInput { grad_input, .. }) = &self.grad_input {
             assert_eq!(grad_input.len(), p.input_len());
-            assert_eq!(self.packed_backward.len(), packed_backward_len);
+            assert_eq!(self.packed_backward.len(), kernel.packed_weight_backward_len(p));
         }
     }
+}
+
+/// Without an overflow in the problem there is none in what is computed from it, and lengths can be
+/// relied on. Kernels are there for machines that can't run them, too.
+fn check_problem<E>(p: &Conv2dProblem, kernel: &impl Conv2dKernel<E>) {
+    p.assert_valid();
+    assert!(kernel.supports(p), "{} can't do {p}", kernel.name());
+    kernel.isa().assert_supported();
 }
 
 /// The gradient of a convolution's weight, packed as the kernel has it.
@@ -113,9 +123,10 @@ impl<'a> GradWeight<'a> {
 
 /// One implementation of the three passes of a convolution.
 ///
-/// All slices must have exactly the lengths of the problem; kernels panic otherwise. Activations
-/// are NHWC and stored as `E`, weights are `[oc, ic, kh, kw]`. The packed forms are private to a
-/// kernel, their lengths in f32 whatever they hold.
+/// All slices must have exactly the lengths of the problem, which must be a
+/// [valid](Conv2dProblem::validate) one that the kernel supports, on a machine that has its instruction
+/// set; kernels panic otherwise. Activations are NHWC and stored as `E`, weights are `[oc, ic, kh, kw]`.
+/// The packed forms are private to a kernel, their lengths in f32 whatever they hold.
 pub trait Conv2dKernel<E>: Sync + std::fmt::Debug {
     /// `{isa}_conv2d_{dtype}_{method}`
     fn name(&self) -> &'static str;
@@ -164,7 +175,6 @@ pub trait Conv2dKernel<E>: Sync + std::fmt::Debug {
         accumulate: bool,
         grad_input: &mut [E],
     ) {
-        assert_eq!(grad_input.len(), p.input_len());
         let grad_input = GradInput { grad_input, accumulate, sums: Sums::None };
         self.run_backward(
             p,

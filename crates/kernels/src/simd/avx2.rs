@@ -12,7 +12,7 @@ impl Avx2 {
     /// The machine lacks it.
     #[inline]
     pub(crate) fn detect() -> Self {
-        assert!(Isa::Avx2.is_supported(), "this machine has no Avx2");
+        Isa::Avx2.assert_supported();
         Self(())
     }
 

@@ -25,7 +25,7 @@ impl<const BF16: bool> Avx512<BF16> {
     #[inline]
     pub(crate) fn detect() -> Self {
         let isa = if BF16 { Isa::Avx512Bf16 } else { Isa::Avx512 };
-        assert!(isa.is_supported(), "this machine has no {isa}");
+        isa.assert_supported();
         Self(())
     }
 

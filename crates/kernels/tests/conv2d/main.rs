@@ -5,6 +5,7 @@ mod fused;
 mod mutants;
 mod packed;
 mod problems;
+mod refused;
 mod winograd;
 
 use std::collections::HashSet;
@@ -218,6 +219,23 @@ fn subnormal_numbers_are_themselves_or_zeros_in_bf16() {
         kernel.forward(&p, &input, &weight, None, &mut output);
         let want = if kernel.0.isa() >= Isa::Avx512Bf16 { 0.0 } else { subnormal };
         assert!(output.iter().all(|x| x.to_bits() == want.to_bits()), "{}", kernel.name());
+    }
+}
+
+/// As PyTorch's autocast does: what is added up is then rounded once.
+#[test]
+fn a_bias_is_rounded_first_in_bf16() {
+    let p: Conv2dProblem = "n1ic5ih4oc33kh3sh1ph1".parse().unwrap();
+    let Trial { input, weight, bias, .. } = Trial::new(p, Data::Signed, 1);
+    let rounded: Vec<_> = bias.iter().map(|x| bf16::from_f32(*x).to_f32()).collect();
+    assert!(bias != rounded);
+    for kernel in supporting::<bf16>(&p) {
+        let [got, want] = [&bias, &rounded].map(|bias| {
+            let mut output = vec![f32::NAN; p.output_len()];
+            kernel.forward(&p, &input, &weight, Some(bias), &mut output);
+            output
+        });
+        assert_eq!(got, want, "{}", kernel.name());
     }
 }
 

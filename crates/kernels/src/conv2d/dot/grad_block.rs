@@ -26,7 +26,7 @@ impl Pairs {
     /// # Panics
     /// The machine lacks it.
     pub(super) fn detect() -> Self {
-        assert!(Isa::Avx512Bf16.is_supported(), "this machine has no AVX512-BF16");
+        Isa::Avx512Bf16.assert_supported();
         Self(())
     }
 }

@@ -115,7 +115,7 @@ fn run(grid: &Grid, packing: &PairPacking, start: Start, x: &[bf16], w: &[f32], 
     grid.check(x.len(), weight.num_cols, out.len());
     assert_eq!((grid.window_rows, grid.window_len), (weight.window_rows, weight.window_len));
     assert_eq!(w.len(), packing.len());
-    assert!(Isa::Avx512Bf16.is_supported());
+    Isa::Avx512Bf16.assert_supported();
     for columns in packing.blocks() {
         for line in 0..grid.num_samples * grid.num_rows {
             let (sample, row) = (line / grid.num_rows, line % grid.num_rows);

@@ -28,7 +28,7 @@ impl PairPacking {
     /// Fills `packed`.
     pub(super) fn pack(&self, packed: &mut [f32], from: &Rows<&[f32], impl Fn(usize) -> usize>) {
         assert_eq!(packed.len(), self.len());
-        assert!(crate::Isa::Avx512Bf16.is_supported());
+        crate::Isa::Avx512Bf16.assert_supported();
         let (pairs, WindowWeight { window_len, num_cols, .. }) = (self.pairs(), self.0);
         let pairs_of_row = window_len.div_ceil(2);
         let packed: &mut [bf16] = bytemuck::cast_slice_mut(packed);

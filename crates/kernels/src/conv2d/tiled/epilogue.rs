@@ -282,8 +282,10 @@ impl<const MASK: u8> Epilogue for TileGradSums<'_, MASK> {
             let mut grad = widen(packed);
             if MASK == MASK_OUTPUT {
                 let output = _mm512_maskz_loadu_epi16(mask, output.add(place).cast());
-                // As integers, numbers of bf16 above 0 are above 0.
-                let open = _mm512_cmpgt_epi16_mask(output, _mm512_setzero_si512());
+                // As integers, what is above 0 in bf16 is above 0; as unsigned ones, negative NaN is
+                // above negative infinity.
+                let open = _mm512_cmpgt_epi16_mask(output, _mm512_setzero_si512())
+                    | _mm512_cmpgt_epu16_mask(output, _mm512_set1_epi16(0xff80_u16 as i16));
                 packed = _mm512_maskz_mov_epi16(open, packed);
                 grad = widen(packed);
             }

@@ -17,7 +17,7 @@ pub(super) fn interleave(line: &[bf16], num_channels: usize, even: &mut [bf16], 
     let tiles = num_channels.div_ceil(TILE);
     assert!(even.len().is_multiple_of(tiles * PAIR) && line.len().is_multiple_of(num_channels));
     assert!(odd.is_empty() || odd.len() == even.len());
-    assert!(crate::Isa::Avx512.is_supported());
+    crate::Isa::Avx512.assert_supported();
     let tile_len = even.len() / tiles;
     for (tile, even) in even.chunks_exact_mut(tile_len).enumerate() {
         let first = tile * TILE;

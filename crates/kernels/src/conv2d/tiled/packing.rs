@@ -72,7 +72,7 @@ impl TilePacking {
     /// Fills `packed`.
     pub(super) fn pack(&self, packed: &mut [bf16], from: &Rows<&[f32], impl Fn(usize) -> usize>) {
         assert_eq!(packed.len(), self.len());
-        assert!(crate::Isa::Avx512Bf16.is_supported());
+        crate::Isa::Avx512Bf16.assert_supported();
         let WindowWeight { window_rows, window_len, num_cols, .. } = self.pixel;
         for (tile_i, tile) in packed.chunks_exact_mut(B_TILE).enumerate() {
             let (step, row) = (tile_i % self.steps(), tile_i / self.steps() % window_rows);

@@ -17,7 +17,7 @@ pub(super) fn transpose(line: &[bf16], num_channels: usize, out: &mut [bf16]) {
     let (tiles, steps) = (num_channels.div_ceil(TILE), len.div_ceil(POSITIONS));
     assert_eq!(line.len(), len * num_channels);
     assert_eq!(out.len(), tiles * steps * TILE * POSITIONS);
-    assert!(crate::Isa::Avx512.is_supported());
+    crate::Isa::Avx512.assert_supported();
     for step in 0..steps {
         for tile in 0..tiles {
             let (first, channel) = (step * POSITIONS, tile * TILE);

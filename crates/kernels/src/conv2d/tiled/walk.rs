@@ -101,7 +101,8 @@ pub(super) fn slack(grid: &Grid) -> usize {
     missing * grid.x_col_stride + grid.window_len.next_multiple_of(STEP) - grid.window_len
 }
 
-/// Tiles after which sums in f32 go into f64: their rounding stays that of about 64 additions a lane.
+/// Tiles after which sums in f32 go into f64: their rounding stays that of 1,024 additions a lane, one for
+/// each row of a tile (half as many where a vector holds two rows).
 const TILES_IN_F32: usize = 64;
 
 /// `out[sample, row, col, :] = start + Σ_k window(sample, row, col)[k] · w[k, :]`, rounded once, and

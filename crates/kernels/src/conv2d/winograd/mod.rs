@@ -236,7 +236,7 @@ impl Conv2dKernel<f32> for Winograd {
     }
 
     fn run_forward(&self, p: &Conv2dProblem, mut call: Forward<'_, f32>) {
-        let start = call.begin(p, self.packed_weight_len(p));
+        let start = call.begin(p, self);
         let Forward { mut input, packed, output, mut sums, .. } = call;
         let walk = Walk::forward(p);
         let few = walk.samples_at_once(p.n);
@@ -255,7 +255,7 @@ impl Conv2dKernel<f32> for Winograd {
     }
 
     fn run_backward(&self, p: &Conv2dProblem, call: Backward<'_, f32>) {
-        call.check(p, self.packed_weight_backward_len(p), self.packed_grad_len(p));
+        call.check(p, self);
         let Backward { mut input, mut grad_output, packed_backward, mut grad_input, grad_weight } =
             call;
         let mut grad_weight = grad_weight.map(|grad_weight| grad_weight.begin(p.n));
