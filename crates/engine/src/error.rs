@@ -13,6 +13,18 @@ pub enum PlanError {
         /// The batch norm's name.
         node: String,
     },
+    /// More memory than the machine has.
+    #[error(
+        "the network needs {:.1} GiB for {batch_size} samples at once, more than there is: expected \
+         smaller batches, or a smaller network",
+        *bytes as f64 / (1_u64 << 30) as f64
+    )]
+    TooLarge {
+        /// Bytes of activations and gradients.
+        bytes: usize,
+        /// Samples of a batch.
+        batch_size: usize,
+    },
     /// An operation this version has no kernel for.
     #[error("{node}: {reason}")]
     Unsupported {

@@ -4,7 +4,7 @@ use crate::forward::{self, Forward};
 use crate::fuse;
 use crate::group::{Group, GroupSizes, Shared};
 use crate::memory::{self, Memory};
-use crate::norm::Norm;
+use crate::norm::{Norm, NormPartial};
 use crate::plan::Run;
 use crate::report::{Reporter, StepReport};
 use crate::step::{Phase, Reduction, Slot, phases};
@@ -55,7 +55,7 @@ impl<E: ConvElement> Executor<E> {
             }
             None => forward::share_buffers(&mut forward),
         }
-        Ok(Self::assemble(graph, *options, forward, backward))
+        Self::assemble(graph, *options, forward, backward)
     }
 
     fn assemble(
@@ -63,7 +63,7 @@ impl<E: ConvElement> Executor<E> {
         options: PlanOptions,
         forward: Forward<E>,
         backward: Option<Backward>,
-    ) -> Self {
+    ) -> Result<Self, PlanError> {
         let Forward { steps, convs, norms, pools, input, output } = forward;
         let conv_lens: Vec<_> = convs.iter().map(|conv| conv.problem.weight_len()).collect();
         let forward_phases = phases(steps, 0, &conv_lens, size_of::<E>());
@@ -101,8 +101,9 @@ impl<E: ConvElement> Executor<E> {
         });
         let scratch_len = scratch_len.max().unwrap_or(0);
         let shared = Shared { isa: options.isa, convs, norms, pools, local: Vec::new() };
+        memory::expect(sizes.bytes(&shared).saturating_mul(num_groups), options.batch_size)?;
         let groups = (0..num_groups).map(|_| Group::new(&shared, &sizes)).collect();
-        Self {
+        Ok(Self {
             options,
             input,
             output,
@@ -114,7 +115,7 @@ impl<E: ConvElement> Executor<E> {
             num_params,
             scratch_len,
             local_lens: memory.local,
-        }
+        })
     }
 
     /// Lets every thread have its working memory now rather than in some later step.
@@ -213,7 +214,7 @@ impl<E: ConvElement> Run for Executor<E> {
             group.num_samples = input.len() / x.len;
             let which = group.all();
             group.write(*x, &which, |_, x| convert(input, x));
-            group.reset_partials();
+            group.norm_partials.iter_mut().for_each(NormPartial::reset_moments);
         });
         for phase in forward_phases.iter() {
             run(groups, shared, phase);
@@ -238,6 +239,7 @@ impl<E: ConvElement> Run for Executor<E> {
         groups.par_iter_mut().zip(grad_logits).with_max_len(1).for_each(|(group, grad_logits)| {
             let which = group.all();
             group.write_grad(grad_output, &which, |_, grad| convert(grad_logits, grad));
+            group.norm_partials.iter_mut().for_each(NormPartial::reset_grad_sums);
         });
         for phase in backward_phases.iter() {
             run(groups, shared, phase);

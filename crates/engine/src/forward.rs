@@ -273,7 +273,10 @@ pub(crate) fn share_buffers<E>(forward: &mut Forward<E>) {
     let mut assigned = std::collections::HashMap::from([(forward.input.buffer, 0)]);
     let mut num_buffers = 1;
     for (i, step) in forward.steps.iter_mut().enumerate() {
-        let before: Vec<usize> = step.slots().iter().map(|slot| slot.buffer).collect();
+        let mut before: Vec<usize> = step.slots().iter().map(|slot| slot.buffer).collect();
+        // A value that is read twice is freed once.
+        before.sort_unstable();
+        before.dedup();
         let assign = |slot: &mut Slot| {
             slot.buffer = *assigned.entry(slot.buffer).or_insert_with(|| {
                 free.pop().unwrap_or_else(|| {

@@ -30,9 +30,10 @@ pub(crate) fn forward(steps: &mut Vec<Step>, output: Slot) -> HashMap<Slot, Inpu
                 }
                 fused.pop();
             }
-            (Step::Moments { norm, input }, Some(Step::Conv { output, moments, .. }))
-                if input == output =>
-            {
+            (
+                Step::Moments { norm, input },
+                Some(Step::Conv { output, moments: moments @ None, .. }),
+            ) if input == output => {
                 *moments = Some(*norm);
                 continue;
             }
@@ -60,11 +61,18 @@ pub(crate) fn backward(
         read_unstored(&mut step, unstored);
         match (&mut step, fused.last_mut()) {
             (
-                Step::ConvGrad { conv, grad_output: read @ GradOutput::Stored(_), .. },
+                Step::ConvGrad {
+                    conv,
+                    grad_output: read @ GradOutput::Stored(_),
+                    grad_input: made,
+                    ..
+                },
                 Some(&mut Step::NormGradInput { norm, input, grad_output, grad_input }),
             ) if *read == GradOutput::Stored(grad_input)
                 && users[&grad_input] == 2
-                && !has_bias(*conv) =>
+                && !has_bias(*conv)
+                // One step can't read a gradient that it adds to.
+                && made.is_none_or(|made| made.grad != grad_output) =>
             {
                 *read = GradOutput::Norm { norm, input, grad_output };
                 fused.pop();
@@ -72,7 +80,7 @@ pub(crate) fn backward(
             (
                 Step::NormGradSums { sums, grad_output },
                 Some(Step::ConvGrad { grad_input: Some(made), .. }),
-            ) if made.grad == *grad_output => {
+            ) if made.grad == *grad_output && made.sums.is_none() => {
                 made.sums = Some(*sums);
                 continue;
             }

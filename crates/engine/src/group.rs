@@ -42,6 +42,18 @@ pub(crate) struct GroupSizes<'a> {
     pub(crate) num_steps: usize,
 }
 
+impl GroupSizes<'_> {
+    /// Bytes of activations, gradients and gradients of weights that a group keeps.
+    pub(crate) fn bytes<E>(&self, shared: &Shared<E>) -> usize {
+        let values = self.activations.iter().chain(self.grads);
+        let values = values.fold(0_usize, |sum, &len| sum.saturating_add(len));
+        let weights = shared.convs.iter().filter(|_| self.train).map(|conv| conv.packed_grad.len());
+        let weights = weights.fold(0_usize, usize::saturating_add);
+        let bytes = values.saturating_mul(self.num_kept).saturating_mul(size_of::<E>());
+        bytes.saturating_add(weights.saturating_mul(size_of::<f32>()))
+    }
+}
+
 /// Some samples of the batch. No other group touches what it owns.
 #[derive(Debug)]
 pub(crate) struct Group<E> {
@@ -83,11 +95,6 @@ impl<E: ConvElement> Group<E> {
     /// The samples' places among those kept.
     pub(crate) fn all(&self) -> Range<usize> {
         0..self.num_samples
-    }
-
-    /// Forgets the moments and gradient sums of the batch before.
-    pub(crate) fn reset_partials(&mut self) {
-        self.norm_partials.iter_mut().for_each(NormPartial::reset);
     }
 
     pub(crate) fn activation(&self, slot: Slot, which: &Range<usize>) -> &[E] {

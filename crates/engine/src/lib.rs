@@ -54,12 +54,23 @@ pub use error::PlanError;
 pub use loss::{Loss, cross_entropy};
 pub use options::{Mode, PlanOptions, Precision, PrecisionError};
 pub use plan::Plan;
+use rayon::prelude::*;
 pub use report::StepReport;
 pub use residua_kernels::sgd::Sgd;
 pub use residua_kernels::{Isa, IsaError};
 pub use threads::ThreadPool;
 
-/// One update of a stretch of parameters; see [`residua_kernels::sgd::step`].
+/// One update of a stretch of parameters; see [`residua_kernels::sgd::step`]. Runs on the threads of the
+/// [`ThreadPool`] it is called in, with the same bits on any number of them.
+///
+/// # Panics
+/// The slices are not of one length.
 pub fn sgd_step(isa: Isa, sgd: &Sgd, params: &mut [f32], grads: &[f32], velocity: &mut [f32]) {
-    residua_kernels::sgd::step(isa, sgd, params, grads, velocity);
+    /// Elements of a part: whole vectors, and enough of them to be worth a thread.
+    const PART: usize = 1 << 16;
+    assert_eq!([grads.len(), velocity.len()], [params.len(); 2]);
+    let parts = params.par_chunks_mut(PART).zip(grads.par_chunks(PART));
+    parts.zip(velocity.par_chunks_mut(PART)).for_each(|((params, grads), velocity)| {
+        residua_kernels::sgd::step(isa, sgd, params, grads, velocity);
+    });
 }

@@ -3,6 +3,7 @@
 //! Gradients that a phase makes and uses up stay in the cache of a thread, in buffers that are used again
 //! for the next samples.
 
+use crate::PlanError;
 use crate::step::{GradSlot, Phase, Slot, Step};
 use std::collections::HashMap;
 
@@ -35,6 +36,15 @@ impl Memory {
     pub(crate) fn of_eval(forward: &[Phase], input: Slot) -> Self {
         Self { activations: kept_lens(steps(forward), input), ..Self::default() }
     }
+}
+
+/// Asks the system for so much at once, which it refuses where there is not as much.
+pub(crate) fn expect(bytes: usize, batch_size: usize) -> Result<(), PlanError> {
+    let mut all = Vec::<u8>::new();
+    let result = all.try_reserve_exact(bytes);
+    // Else the compiler may leave out memory that nobody uses.
+    std::hint::black_box(&mut all);
+    result.map_err(|_| PlanError::TooLarge { bytes, batch_size })
 }
 
 /// Elements each buffer needs for one sample: its largest value's.

@@ -58,8 +58,13 @@ impl NormPartial {
         Self { count: 0, mean: zeros(), m2: zeros(), sum_grad: zeros(), sum_grad_centred: zeros() }
     }
 
-    pub(crate) fn reset(&mut self) {
+    /// Forgets the moments of the batch before.
+    pub(crate) fn reset_moments(&mut self) {
         self.count = 0;
+    }
+
+    /// Forgets the sums of the backward before.
+    pub(crate) fn reset_grad_sums(&mut self) {
         self.sum_grad.fill(0.0);
         self.sum_grad_centred.fill(0.0);
     }

@@ -9,7 +9,9 @@ use residua_resnet::{
 };
 use residua_testkit::Generator;
 
-const NUM_SAMPLES: usize = 5;
+const NUM_SAMPLES: usize = 6;
+/// How many go through a network at once in evaluation.
+const BATCH_SIZES: [usize; 4] = [1, 2, 3, NUM_SAMPLES];
 
 /// Ways to put two blocks into the first and the last stage.
 fn insertions(architecture: &Architecture) -> impl Iterator<Item = Insertion> {
@@ -53,22 +55,29 @@ fn input(len: usize, seed: u64) -> Vec<f32> {
     values.map(|x| bf16::from_f32(x).to_f32()).collect()
 }
 
+/// In every precision on every instruction set: in evaluation in batches of each size, then in training.
 fn outputs(graph: &Graph, weights: &Weights, input: &[f32]) -> Result<Vec<Vec<f32>>, PlanError> {
-    let len = NUM_SAMPLES * graph.shape(graph.output()).len();
+    let [input_len, output_len] =
+        [graph.input(), graph.output()].map(|value| graph.shape(value).len());
+    let len = NUM_SAMPLES * output_len;
     let mut outputs = Vec::new();
     let both = |isa| [Precision::F32, Precision::Bf16].map(|precision| (isa, precision));
     for (isa, precision) in Isa::supported().flat_map(both) {
-        let options = |mode| PlanOptions { batch_size: NUM_SAMPLES, mode, precision, isa };
-        let (mut eval, mut train) = (vec![f32::NAN; len], vec![f32::NAN; len]);
-        let mut plan = Plan::new(graph, &options(Mode::Eval))?;
-        plan.load(weights);
-        plan.forward(input, &mut eval);
-        Plan::new(graph, &options(Mode::Train))?.forward_train(
-            &mut weights.clone(),
-            input,
-            &mut train,
-        );
-        outputs.extend([eval, train]);
+        for batch_size in BATCH_SIZES {
+            let options = PlanOptions { batch_size, mode: Mode::Eval, precision, isa };
+            let mut plan = Plan::new(graph, &options)?;
+            plan.load(weights);
+            let mut eval = vec![f32::NAN; len];
+            let batches = input.chunks_exact(batch_size * input_len);
+            for (input, output) in batches.zip(eval.chunks_exact_mut(batch_size * output_len)) {
+                plan.forward(input, output);
+            }
+            outputs.push(eval);
+        }
+        let options = PlanOptions { batch_size: NUM_SAMPLES, mode: Mode::Train, precision, isa };
+        let mut train = vec![f32::NAN; len];
+        Plan::new(graph, &options)?.forward_train(&mut weights.clone(), input, &mut train);
+        outputs.push(train);
     }
     Ok(outputs)
 }

@@ -3,10 +3,13 @@
 
 use crate::architectures::{NUM_CLASSES, all, named};
 use crate::case::Case;
+use crate::hand_built;
+use crate::random_graphs::random;
 use crate::rounding::Truth;
-use residua_engine::{Isa, Plan, PlanError, PlanOptions};
-use residua_graph::Graph;
+use residua_engine::{Isa, Mode, Plan, PlanError, PlanOptions};
+use residua_graph::{Conv2d, Graph, GraphBuilder, Shape};
 use residua_testkit::{Check, Failure};
+use std::error::Error;
 
 /// Logits in both modes, the gradient of every parameter, and the running statistics.
 fn check(name: &str, graph: &Graph, num_samples: usize, seed: u64) -> Check {
@@ -30,6 +33,26 @@ fn every_architecture_matches() -> Check {
         [2 + i % 3, 5 + i % 7, 12 + i % 8]
             .map(|num_samples| check(architecture.name(), &graph, num_samples, 1 + i as u64))
     }))
+}
+
+#[test]
+fn hand_built_graphs_match() -> Result<(), Box<dyn Error>> {
+    let graphs = hand_built::all()?;
+    let checks = graphs
+        .iter()
+        .flat_map(|(name, graph)| [2, 7].map(|num_samples| check(name, graph, num_samples, 11)));
+    Ok(residua_testkit::all(checks)?)
+}
+
+#[test]
+fn random_graphs_match() -> Result<(), Box<dyn Error>> {
+    let graphs = (0..150).map(|seed| random(seed, 4 + seed as usize % 9));
+    let graphs = graphs.collect::<Result<Vec<_>, _>>()?;
+    let checks = graphs.iter().enumerate().map(|(seed, graph)| {
+        let name = format!("random graph {seed}");
+        check(&name, graph, 5, seed as u64)
+    });
+    Ok(residua_testkit::all(checks)?)
 }
 
 #[test]
@@ -71,6 +94,24 @@ fn a_second_batch_gets_the_bits_of_a_new_plan() -> Result<(), PlanError> {
     Ok(())
 }
 
+/// The sums of a backward must not go into the next one's.
+#[test]
+fn a_second_backward_gives_the_same_gradients() -> Result<(), PlanError> {
+    for name in ["zero-pad", "preact-bottleneck", "dense-projection"] {
+        let graph = named(name).to_graph().expect("a valid architecture has a graph");
+        let Case { mut weights, input, grad_logits, .. } = Case::random(&graph, 6, 1);
+        let mut plan = Plan::new(&graph, &PlanOptions::train(6)?)?;
+        plan.forward_train(&mut weights, &input, &mut vec![f32::NAN; grad_logits.len()]);
+        let [first, second] = [(); 2].map(|()| {
+            let mut grads = vec![f32::NAN; weights.params.len()];
+            plan.backward(&weights, &grad_logits, &mut grads);
+            grads.iter().map(|x| x.to_bits()).collect::<Vec<_>>()
+        });
+        assert!(first == second, "{name}");
+    }
+    Ok(())
+}
+
 /// What a sample gets does not depend on what is beside it, even if that is no number.
 #[test]
 fn samples_of_an_evaluation_do_not_influence_each_other() -> Result<(), PlanError> {
@@ -105,4 +146,19 @@ fn a_batch_norm_over_one_value_is_refused() {
     let options = PlanOptions::train(1).expect("RESIDUA_ISA is fine");
     let error = Plan::new(&graph, &options).expect_err("one value has no variance");
     assert!(matches!(&error, PlanError::SingleValue { node } if node == "bn1"), "{error:?}");
+}
+
+#[test]
+fn a_network_that_no_memory_holds_is_refused() {
+    let mut b = GraphBuilder::new(Shape::image(3, 4096, 4096));
+    let x = b.conv2d("conv", b.input(), Conv2d::square(1 << 14, 3).padding(1)).unwrap();
+    let pooled = b.global_avg_pool("avgpool", x);
+    let graph = b.finish(pooled);
+    for mode in [Mode::Eval, Mode::Train] {
+        let options = PlanOptions { mode, ..PlanOptions::train(2).unwrap() };
+        let error = Plan::new(&graph, &options).unwrap_err();
+        let PlanError::TooLarge { bytes, batch_size: 2 } = error else { panic!("{error:?}") };
+        assert!(bytes >= 1 << 40, "{bytes}");
+        assert!(error.to_string().contains("GiB for 2 samples at once"), "{error}");
+    }
 }
