@@ -17,6 +17,8 @@ const IMAGES_MAGIC: u32 = 0x0000_0803;
 const LABELS_MAGIC: u32 = 0x0000_0801;
 
 const MAX_SIDE: usize = 4096;
+/// A sample of a byte takes eight more for its label and its place in a split.
+const MAX_SAMPLES: usize = 1 << 26;
 const MAX_DATA_BYTES: u64 = 1 << 31;
 
 /// Whether a folder holds such files.
@@ -108,6 +110,9 @@ fn read_idx<const N: usize>(path: &Path, magic: u32) -> Result<([usize; N], Vec<
     }
     if let Some(side) = dims[1..].iter().find(|side| !(1..=MAX_SIDE).contains(*side)) {
         return Err(invalid(format!("a side of {side} pixels, expected 1 to {MAX_SIDE}")));
+    }
+    if dims[0] > MAX_SAMPLES {
+        return Err(invalid(format!("{} samples, expected at most {MAX_SAMPLES}", dims[0])));
     }
     let len = dims.iter().try_fold(1_u64, |len, &dim| len.checked_mul(dim as u64));
     let Some(len) = len.filter(|&len| len <= MAX_DATA_BYTES) else {

@@ -95,7 +95,8 @@ impl Preprocessing {
     /// The network's input for a vector.
     ///
     /// # Errors
-    /// If the model takes pictures, or vectors of another length.
+    /// If the model takes pictures, or vectors of another length, or a value is no finite number, or
+    /// none that stays finite when it is normalised.
     pub fn vector(&self, values: &[f32]) -> Result<Vec<f32>, DataError> {
         self.validate()?;
         if self.resize != Resize::None {
@@ -107,6 +108,15 @@ impl Preprocessing {
         }
         let mut input = vec![0.0; values.len()];
         self.normalize_vector(values, &mut input);
+        if let Some(i) = input.iter().position(|x| !x.is_finite()) {
+            let (at, of, value, normalised) = (i + 1, values.len(), values[i], input[i]);
+            let expected = match value.is_finite() {
+                true => format!("one that is not {normalised} when normalised"),
+                false => "a finite number".to_owned(),
+            };
+            let problem = format!("value {at} of {of} is {value:?}, expected {expected}");
+            return Err(DataError::invalid("input", problem));
+        }
         Ok(input)
     }
 

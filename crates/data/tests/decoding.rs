@@ -305,6 +305,27 @@ fn preprocessing_that_makes_no_sense_is_refused() {
 }
 
 #[test]
+fn a_vector_of_what_is_no_finite_number_is_refused() {
+    let vectors = Preprocessing {
+        channels: 3,
+        height: 1,
+        width: 1,
+        resize: Resize::None,
+        mean: vec![1.0; 3],
+        std: vec![0.5; 3],
+    };
+    assert_eq!(vectors.vector(&[1.0, 0.0, 2.0]).unwrap(), [0.0, -2.0, 2.0]);
+    for (value, problem) in [
+        (f32::NAN, "value 2 of 3 is NaN, expected a finite number"),
+        (f32::NEG_INFINITY, "value 2 of 3 is -inf, expected a finite number"),
+        (3e38, "value 2 of 3 is 3e38, expected one that is not inf when normalised"),
+    ] {
+        let error = vectors.vector(&[1.0, value, 2.0]).unwrap_err().to_string();
+        assert!(error.contains(problem), "{error}");
+    }
+}
+
+#[test]
 fn preprocessing_survives_json_and_toml() {
     let p = Preprocessing {
         mean: vec![0.4914, 0.4822, 0.4465],

@@ -275,6 +275,8 @@ fn idx_files_plain_and_compressed() {
     };
     let error = broken(idx(0x803, &[u32::MAX, 4000, 4000], &[]));
     assert!(error.contains("expected at most"), "{error}");
+    let error = broken(idx(0x803, &[1 << 31, 1, 1], &[]));
+    assert!(error.contains("2147483648 samples, expected at most 67108864"), "{error}");
     let error = broken(idx(0x803, &[100_000, 100, 100], &[1, 2, 3]));
     assert!(error.contains("3 bytes after the header"), "{error}");
     let error = broken(idx(0x803, &[50, 3, 1], &pixels));
