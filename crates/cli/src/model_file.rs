@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Error, Result, ensure};
 use residua_format::{FormatError, Model};
-use residua_study::shell_line;
 
 use crate::failure::hinted;
+use crate::train::resume_command;
 
 /// What a run folder calls its model.
 pub(crate) const MODEL_FILE: &str = "model.safetensors";
@@ -48,10 +48,7 @@ fn missing(path: &Path, error: &FormatError) -> Option<Error> {
     Some(match path.is_dir() {
         true if path.join("config.toml").exists() => hinted(
             format!("{shown}: this run has no {MODEL_FILE}, which it writes at its end"),
-            format!(
-                "`{}` goes on with it",
-                shell_line(["residua", "train", "--resume", "--out", &shown.to_string()])
-            ),
+            format!("`{}` goes on with it", resume_command(path)),
         ),
         true => hinted(
             format!("{shown}: this folder has no {MODEL_FILE}"),

@@ -12,6 +12,7 @@ use std::sync::atomic::AtomicBool;
 use anyhow::{Error, Result, bail};
 use clap::Args;
 use residua_data::{Dataset, Split};
+use residua_study::shell_line;
 use residua_train::{Outcome as RunOutcome, Recipe, RunOptions, Summary, TrainError, Trainer};
 use serde::Serialize;
 
@@ -92,11 +93,11 @@ pub(crate) fn run(args: &TrainArgs) -> Result<Outcome> {
             Ok(Outcome::Done)
         }
         RunOutcome::Interrupted { step } => {
-            let folder = folder.display();
             output::note(format_args!(
-                "stopped after step {}; everything is in {folder}\n\
-                 hint: go on with `residua train --resume --out {folder}`",
+                "stopped after step {}; everything is in {}\nhint: go on with `{}`",
                 table::grouped(step),
+                folder.display(),
+                resume_command(&folder),
             ));
             Ok(Outcome::Interrupted)
         }
@@ -226,12 +227,17 @@ pub(crate) fn short_name(name: &str) -> String {
     }
 }
 
+/// What goes on with the run in a folder.
+pub(crate) fn resume_command(folder: &Path) -> String {
+    shell_line(["residua", "train", "--resume", "--out", &folder.display().to_string()])
+}
+
 /// Adds what to do to errors of training.
 pub(crate) fn explain(error: TrainError) -> Error {
     let hint = match &error {
         TrainError::RunExists { path, .. } => format!(
-            "go on with it by `residua train --resume --out {}`, or add --overwrite or another --out",
-            path.display()
+            "go on with it by `{}`, or add --overwrite or another --out",
+            resume_command(path)
         ),
         TrainError::NoRun { .. } => {
             "`residua train DATA --out DIR` starts a run; --resume goes on with one".to_owned()
