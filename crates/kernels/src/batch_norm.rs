@@ -355,17 +355,20 @@ simd_fn! {
             let mean = block.widen(&mean[channels.clone()], wide_mean);
             let (output, scale, shift): (&[E], &[f32], &[f32]) = (&[], &[], &[]);
             let from = GradOperands { output, scale, shift, grad_output, input, mean };
-            let sums = match mask {
-                Mask::None => sums_of_block::<S, E, NO_MASK>(simd, block, c, from),
-                Mask::Output(output) => {
-                    let from = GradOperands { output, ..from };
-                    sums_of_block::<S, E, MASK_OUTPUT>(simd, block, c, from)
-                }
-                Mask::Normalised { scale, shift } => {
-                    let scale = block.widen(&scale[channels.clone()], wide_scale);
-                    let shift = block.widen(&shift[channels], wide_shift);
-                    let from = GradOperands { scale, shift, ..from };
-                    sums_of_block::<S, E, MASK_NORMALISED>(simd, block, c, from)
+            // SAFETY: lengths are as asserted, and what is for each channel is widened.
+            let sums = unsafe {
+                match mask {
+                    Mask::None => sums_of_block::<S, E, NO_MASK>(simd, block, c, from),
+                    Mask::Output(output) => {
+                        let from = GradOperands { output, ..from };
+                        sums_of_block::<S, E, MASK_OUTPUT>(simd, block, c, from)
+                    }
+                    Mask::Normalised { scale, shift } => {
+                        let scale = block.widen(&scale[channels.clone()], wide_scale);
+                        let shift = block.widen(&shift[channels], wide_shift);
+                        let from = GradOperands { scale, shift, ..from };
+                        sums_of_block::<S, E, MASK_NORMALISED>(simd, block, c, from)
+                    }
                 }
             };
             for i in 0..block.len {
@@ -376,16 +379,20 @@ simd_fn! {
     }
 }
 
-/// The sums of all rows of `c` channels. What is for each channel is widened.
+/// The sums of all rows of `c` channels.
+///
+/// # Safety
+/// Inputs and gradients, and outputs if they mask, are of one length, a multiple of `c`; what is for each channel
+/// and used is widened.
 #[inline(always)]
-fn sums_of_block<S: Simd, E: Element, const MASK: u8>(
+unsafe fn sums_of_block<S: Simd, E: Element, const MASK: u8>(
     simd: S,
     block: ChannelBlock,
     c: usize,
     from: GradOperands<'_, E>,
 ) -> BlockSums {
     let rows = 0..from.input.len() / c;
-    // SAFETY: `backward_sums` has asserted the lengths, and widened the rest.
+    // SAFETY: the caller's promise.
     unsafe { block.sums(simd, c, rows, &mut GradSums::<E, MASK>(from)) }
 }
 
