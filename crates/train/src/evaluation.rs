@@ -436,6 +436,8 @@ fn log_sum_exp(logits: &[f32]) -> f64 {
 /// Gives the probabilities of a model's classes for inputs that come bit by bit.
 pub struct Predictor {
     evaluator: Evaluator,
+    /// Weights that are no finite numbers.
+    num_non_finite: usize,
 }
 
 impl Predictor {
@@ -448,7 +450,7 @@ impl Predictor {
         let isa = Isa::best().map_err(PlanError::from)?;
         let mut evaluator = Evaluator::new(&graph, &EvalOptions::new(batch_size), isa, 1)?;
         evaluator.plan.load(&model.weights);
-        Ok(Self { evaluator })
+        Ok(Self { evaluator, num_non_finite: model.num_non_finite() })
     }
 
     /// Probabilities of the classes for any number of samples, preprocessed, NHWC:
@@ -466,7 +468,7 @@ impl Predictor {
             plan.forward(input, logits);
             for logits in logits.chunks_exact(num_classes) {
                 if !logits.iter().all(|logit| logit.is_finite()) {
-                    return Err(TrainError::NotFiniteOutput { num_weights: 0 });
+                    return Err(TrainError::NotFiniteOutput { num_weights: self.num_non_finite });
                 }
                 let shift = log_sum_exp(logits);
                 let probability = |&logit: &f32| (f64::from(logit) - shift).exp() as f32;

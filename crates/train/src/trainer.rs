@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use residua_data::Dataset;
-use residua_engine::{Isa, PlanError, ThreadPool};
+use residua_engine::{Isa, Mode, Plan, PlanError, PlanOptions, ThreadPool};
 
 use crate::checkpoint::Checkpoint;
 use crate::run_folder::RunFolder;
@@ -86,8 +86,10 @@ impl Trainer {
         dataset: Arc<Dataset>,
         options: RunOptions,
     ) -> Result<Self, TrainError> {
-        let folder = Self::new_folder(folder, overwrite, &recipe, &dataset)?;
-        let trainer = Self {
+        expect_start(&recipe, None)?;
+        let folder = Self::new_folder(folder, overwrite, &recipe, &dataset, &options)?;
+        recipe.save(folder.file("config.toml"))?;
+        Ok(Self {
             folder,
             recipe,
             dataset,
@@ -95,10 +97,7 @@ impl Trainer {
             resumed: None,
             last_checkpoint: None,
             warnings: Vec::new(),
-        };
-        trainer.check_start()?;
-        trainer.recipe.save(trainer.folder.file("config.toml"))?;
-        Ok(trainer)
+        })
     }
 
     /// Starts a new run in `folder` from other weights than initial ones. The recipe says which, by
@@ -125,7 +124,7 @@ impl Trainer {
         let fingerprint = dataset.fingerprint().to_owned();
         let header = start.header(recipe.clone(), fingerprint, isa.to_string());
         {
-            let folder = Self::new_folder(folder, overwrite, &recipe, &dataset)?;
+            let folder = Self::new_folder(folder, overwrite, &recipe, &dataset, &options)?;
             // First: a config without it would be a run that can't be resumed.
             folder.checkpoints().write(&header, &start.weights, &start.velocity)?;
             recipe.save(folder.file("config.toml"))?;
@@ -138,18 +137,13 @@ impl Trainer {
         overwrite: bool,
         recipe: &Recipe,
         dataset: &Dataset,
+        options: &RunOptions,
     ) -> Result<RunFolder, TrainError> {
         recipe.validate()?;
         recipe.check_dataset(dataset)?;
+        // All that can be refused is refused before a run is overwritten.
+        expect_plan(recipe, options)?;
         RunFolder::create(folder, overwrite)
-    }
-
-    /// Refuses a run from other weights than initial ones that does not have them.
-    fn check_start(&self) -> Result<(), TrainError> {
-        match (&self.recipe.start_sha256, &self.resumed) {
-            (Some(sha256), None) => Err(TrainError::NoStart { sha256: sha256.clone() }),
-            _ => Ok(()),
-        }
     }
 
     /// Goes on with the run in `folder` from its newest checkpoint that verifies, or from the start
@@ -171,7 +165,7 @@ impl Trainer {
             damaged.map(|(path, error)| Warning::DamagedCheckpoint { path, error }).collect();
         let (last_checkpoint, resumed) = found.newest.unzip();
         let trainer = Self { folder, recipe, dataset, options, resumed, last_checkpoint, warnings };
-        trainer.check_start()?;
+        expect_start(&trainer.recipe, trainer.resumed.as_ref())?;
         trainer.check_resumed()?;
         Ok(trainer)
     }
@@ -218,4 +212,21 @@ impl Trainer {
         let pool = ThreadPool::new(self.options.threads)?;
         pool.install(|| Session::start(self, pool.num_threads(), observer, stop)?.run())
     }
+}
+
+/// Refuses a run from other weights than initial ones that does not have them.
+fn expect_start(recipe: &Recipe, resumed: Option<&Checkpoint>) -> Result<(), TrainError> {
+    match (&recipe.start_sha256, resumed) {
+        (Some(sha256), None) => Err(TrainError::NoStart { sha256: sha256.clone() }),
+        _ => Ok(()),
+    }
+}
+
+/// Refuses a network that can't be trained here.
+fn expect_plan(recipe: &Recipe, options: &RunOptions) -> Result<(), TrainError> {
+    let isa = options.isa.map_or_else(Isa::best, Ok).map_err(PlanError::from)?;
+    let Recipe { batch_size, precision, .. } = *recipe;
+    let options = PlanOptions { batch_size, mode: Mode::Train, precision, isa };
+    Plan::new(&recipe.architecture.to_graph()?, &options)?;
+    Ok(())
 }

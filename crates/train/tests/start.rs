@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use residua_data::Dataset;
+use residua_engine::PlanError;
 use residua_train::{Recipe, Start, TrainError, Trainer};
 use small_run::{Task, interrupt, model, model_bytes, resume, train, two_threads};
 
@@ -65,4 +66,21 @@ fn a_run_killed_before_its_config_was_written_can_be_started_again() {
         .unwrap();
     let error = begin(folder.path(), &start, &dataset).unwrap_err();
     assert!(matches!(error, TrainError::RunExists { found: "checkpoints", .. }), "{error:?}");
+}
+
+#[test]
+fn a_run_that_cannot_start_overwrites_nothing() {
+    let (task, dataset) = (Task::Spirals, Task::Spirals.dataset());
+    let folder = tempfile::tempdir().unwrap();
+    let (_, on) = start(folder.path(), task, &dataset);
+    let before = model_bytes(folder.path());
+    let overwrite = |recipe| {
+        Trainer::create(folder.path(), true, recipe, Arc::clone(&dataset), two_threads())
+            .unwrap_err()
+    };
+    let error = overwrite(on);
+    assert!(matches!(error, TrainError::NoStart { .. }), "{error:?}");
+    let error = overwrite(Recipe { batch_size: 1, ..task.recipe() });
+    assert!(matches!(error, TrainError::Plan(PlanError::SingleValue { .. })), "{error:?}");
+    assert!(model_bytes(folder.path()) == before);
 }
