@@ -135,6 +135,10 @@ struct Measured<'a> {
     times: Times,
     images_per_s: f64,
     tflop_per_s: f64,
+    /// What this machine does at most of the operations that the precision takes.
+    limit_tflop_per_s: f64,
+    /// Share of that; more than 1 where an algorithm does with fewer operations.
+    limit_share: f64,
     /// The most memory the process has had so far; unknown where the system doesn't tell.
     peak_bytes: Option<u64>,
     /// Multiply-adds of a step.
@@ -145,8 +149,17 @@ struct Measured<'a> {
 fn run(task: Task, args: &StepArgs) -> Result<Outcome> {
     let pool = ThreadPool::new(args.threads.number())?;
     let precision = args.precision.resolve()?;
-    let header =
-        ["Network", ">batch", ">ms a step", ">10–90 %", ">images/s", ">TFLOP/s", PEAK_HEADER];
+    let limit = hardware::limit(&pool, precision, PlanOptions::train(1)?.isa);
+    let header = [
+        "Network",
+        ">batch",
+        ">ms a step",
+        ">10–90 %",
+        ">images/s",
+        ">TFLOP/s",
+        ">of the limit",
+        PEAK_HEADER,
+    ];
     let mut rows = table::new(header);
     let mut all = Vec::new();
     for name in &args.model {
@@ -156,7 +169,7 @@ fn run(task: Task, args: &StepArgs) -> Result<Outcome> {
                 precision,
                 ..PlanOptions::train(*batch as usize)?
             };
-            let measured = measure(task, name, &options, args.steps as usize, &pool)?;
+            let measured = measure(task, name, &options, args.steps as usize, &pool, limit)?;
             if args.json {
                 output::json_line(&measured)?;
             }
@@ -167,10 +180,11 @@ fn run(task: Task, args: &StepArgs) -> Result<Outcome> {
     if !args.json {
         output::line(table::text(&rows))?;
         output::line(format_args!(
-            "{precision}, {}, {} threads, medians of {} steps",
+            "{precision}, {}, {} threads, medians of {} steps; the limit is {:.3} TFLOP/s",
             PlanOptions::train(1)?.isa,
             pool.num_threads(),
-            args.steps
+            args.steps,
+            limit / 1e12,
         ))?;
     }
     if let Some(picture) = &args.plot {
@@ -186,6 +200,7 @@ fn measure<'a>(
     options: &PlanOptions,
     num_steps: usize,
     pool: &ThreadPool,
+    limit: f64,
 ) -> Result<Measured<'a>> {
     let batch = options.batch_size;
     let architecture = match name.ends_with(".toml") {
@@ -196,6 +211,7 @@ fn measure<'a>(
     let mut step = step::Step::new(&architecture, &graph, options)?;
     let times = Times::of(pool.install(|| step.times(num_steps)));
     let macs = task.passes() * graph.total_macs() * batch as u64;
+    let flop_per_s = times.per_s(2.0 * macs as f64);
     Ok(Measured {
         task,
         model: name,
@@ -206,7 +222,9 @@ fn measure<'a>(
         steps: num_steps,
         times,
         images_per_s: times.per_s(batch as f64),
-        tflop_per_s: times.per_s(2.0 * macs as f64) / 1e12,
+        tflop_per_s: flop_per_s / 1e12,
+        limit_tflop_per_s: limit / 1e12,
+        limit_share: flop_per_s / limit,
         peak_bytes: peak_bytes(),
         macs,
     })
@@ -233,7 +251,7 @@ impl Measured<'_> {
         (self.macs as f64 / 1e9, 1e3 / self.times.per_s(1.0))
     }
 
-    fn row(&self) -> [String; 7] {
+    fn row(&self) -> [String; 8] {
         let [median, spread] = self.times.cells();
         [
             self.model.to_owned(),
@@ -242,6 +260,7 @@ impl Measured<'_> {
             spread,
             table::grouped(self.images_per_s.round() as u64),
             format!("{:.3}", self.tflop_per_s),
+            format!("{:.0} %", 100.0 * self.limit_share),
             peak_cell(self.peak_bytes),
         ]
     }

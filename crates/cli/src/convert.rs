@@ -6,12 +6,12 @@ use anyhow::{Result, ensure};
 use clap::Args;
 use residua_data::Split;
 use residua_resnet::{add_shortcuts, strip_shortcuts};
-use residua_study::changed_model;
+use residua_study::{Change, Changed, changed_model};
 
 use crate::arguments::{OpenArgs, ThreadArgs, one_of};
 use crate::failure::Outcome;
 use crate::fine_tune::{FineTuneArgs, FineTuning};
-use crate::verify::{Changed, verify};
+use crate::verify::{changed, show, verify};
 use crate::{model_data, model_file};
 
 /// Turn a trained plain network into a residual one with the same weights, or the other way round
@@ -40,6 +40,9 @@ pub(crate) struct ConvertArgs {
     split: Split,
     #[command(flatten)]
     fine_tune: FineTuneArgs,
+    /// Folder for a record of the comparison with a plot, which `residua report` takes
+    #[arg(long, value_name = "DIR", requires = "verify")]
+    record: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -69,14 +72,16 @@ Examples:
 pub(crate) fn run(args: &ConvertArgs) -> Result<Outcome> {
     model_file::prepare_out(&args.out)?;
     let model = model_file::load(&args.model)?;
-    let convert = if args.direction.add_shortcuts { add_shortcuts } else { strip_shortcuts };
-    let changed = convert(&model.architecture, &model.weights)?;
-    let mut converted = changed_model(&model, &changed);
+    let (change, network) = match args.direction.add_shortcuts {
+        true => (Change::ShortcutsAdded, add_shortcuts(&model.architecture, &model.weights)?),
+        false => (Change::ShortcutsStripped, strip_shortcuts(&model.architecture, &model.weights)?),
+    };
+    let mut converted = changed_model(&model, &network);
     let Some(data) = &args.verify else {
         ensure!(!args.fine_tune.is_asked_for(), "--fine-tune-steps trains on the data of --verify");
         converted.save(&args.out)?;
-        Changed::new([&model, &converted], &args.out, Vec::new(), None)
-            .print(args.split, args.json)?;
+        let changed = changed(change, [&model, &converted], &args.out, None, args.split);
+        show(changed, None, args.json)?;
         return Ok(Outcome::Done);
     };
     let (dataset, open) = model_data::open(&args.model, &model, data, &args.open, args.split)?;
@@ -98,7 +103,7 @@ pub(crate) fn run(args: &ConvertArgs) -> Result<Outcome> {
         (converted, tuned) = (trained, Some(errors));
     }
     converted.save(&args.out)?;
-    let changed = Changed::new([&model, &converted], &args.out, verified, tuned);
-    changed.print(args.split, args.json)?;
+    let changed = changed(change, [&model, &converted], &args.out, Some(&dataset), args.split);
+    show(Changed { verified, tuned, ..changed }, args.record.as_deref(), args.json)?;
     Ok(Outcome::Done)
 }

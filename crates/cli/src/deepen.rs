@@ -9,13 +9,13 @@ use residua_format::Model;
 use residua_resnet::{
     ChangedNetwork, Insertion, NewBlocks, Place, Shortcut, SurgeryError, insert_blocks,
 };
-use residua_study::changed_model;
+use residua_study::{Change, Changed, changed_model};
 use residua_train::Start;
 
 use crate::arguments::{OpenArgs, ThreadArgs, one_of};
 use crate::failure::{Outcome, hinted};
 use crate::train::from;
-use crate::verify::{Changed, verify};
+use crate::verify::{changed, show, verify};
 use crate::{model_data, model_file};
 
 /// Put blocks into a trained network without changing its outputs
@@ -55,6 +55,9 @@ pub(crate) struct DeepenArgs {
     #[arg(long, value_name = "SPLIT", default_value = "test",
           value_parser = one_of::<Split>(&["train", "dev", "test"]))]
     split: Split,
+    /// Folder for a record of the comparison with a plot, which `residua report` takes
+    #[arg(long, value_name = "DIR", requires = "verify")]
+    record: Option<PathBuf>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -89,20 +92,22 @@ enum PlainStart {
 pub(crate) fn run(args: &DeepenArgs) -> Result<Outcome> {
     model_file::prepare_out(&args.out)?;
     let model = model_file::load(&args.model)?;
-    let changed = deepen(args, &model)?;
-    let deeper = changed_model(&model, &changed);
+    let network = deepen(args, &model)?;
+    let deeper = changed_model(&model, &network);
     let open = |data| model_data::open(&args.model, &model, data, &args.open, args.split);
-    let dataset = args.verify.as_deref().map(open).transpose()?;
+    let dataset = args.verify.as_deref().map(open).transpose()?.map(|(dataset, _)| dataset);
     deeper.save(&args.out)?;
-    keep_state(args, &model, &changed)?;
+    keep_state(args, &model, &network)?;
     let models = [&model, &deeper];
     let verified = match &dataset {
-        Some((dataset, _)) => verify(models, dataset, args.split, args.threads)?,
+        Some(dataset) => verify(models, dataset, args.split, args.threads)?,
         None => Vec::new(),
     };
-    let same = verified.iter().all(|verified| verified.difference.is_none());
-    Changed::new(models, &args.out, verified, None).print(args.split, args.json)?;
-    Ok(match same {
+    let changed = changed(Change::Deepened, models, &args.out, dataset.as_deref(), args.split);
+    let changed = Changed { verified, ..changed };
+    let is_same = changed.is_none();
+    show(changed, args.record.as_deref(), args.json)?;
+    Ok(match is_same {
         true => Outcome::Done,
         false => Outcome::No,
     })

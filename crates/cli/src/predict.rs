@@ -114,14 +114,20 @@ fn inputs(args: &PredictArgs) -> Result<Vec<Input>> {
     Ok(inputs)
 }
 
-/// The images in a folder and below, in the order of their names.
+/// The images in a folder and below, in the order of their names; hidden ones and folders that are links aside.
 fn find_images(folder: &Path, images: &mut Vec<PathBuf>) -> Result<()> {
     let entries = fs::read_dir(folder).and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
     let entries = entries.with_context(|| format!("cannot read {}", folder.display()))?;
     let mut paths: Vec<_> = entries.iter().map(fs::DirEntry::path).collect();
     paths.sort();
-    for path in paths {
+    let is_hidden =
+        |path: &Path| path.file_name().is_some_and(|name| name.as_encoded_bytes()[0] == b'.');
+    for path in paths.into_iter().filter(|path| !is_hidden(path)) {
         if path.is_dir() {
+            // A link may lead back to where it is.
+            if path.is_symlink() {
+                continue;
+            }
             find_images(&path, images)?;
         } else if is_image(&path) {
             images.push(path);
@@ -132,7 +138,8 @@ fn find_images(folder: &Path, images: &mut Vec<PathBuf>) -> Result<()> {
 
 /// Whether a name ends as an image's.
 fn is_image(path: &Path) -> bool {
-    const ENDINGS: [&str; 9] = ["jpg", "jpeg", "png", "bmp", "webp", "gif", "tif", "tiff", "jfif"];
+    const ENDINGS: [&str; 11] =
+        ["jpg", "jpeg", "jpe", "jfif", "png", "bmp", "webp", "gif", "tif", "tiff", "apng"];
     let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
     ending.is_some_and(|ending| ENDINGS.contains(&ending.as_str()))
 }

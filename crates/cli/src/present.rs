@@ -24,11 +24,16 @@ pub(crate) fn present(study: Study, args: &PresentArgs) -> Result<()> {
     keep(study, args.out.as_deref(), args.json, "--out")
 }
 
-/// Keeps a study in a folder, if one is given by that flag, and prints it.
-pub(crate) fn keep(study: Study, folder: Option<&Path>, json: bool, flag: &str) -> Result<()> {
+/// A study with this command line.
+pub(crate) fn record(study: Study) -> Record {
     let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
     let command = shell_line(std::iter::once("residua".to_owned()).chain(words));
-    let record = Record::new(command, study);
+    Record::new(command, study)
+}
+
+/// Keeps a study in a folder, if one is given by that flag, and prints it.
+pub(crate) fn keep(study: Study, folder: Option<&Path>, json: bool, flag: &str) -> Result<()> {
+    let record = record(study);
     if let Some(folder) = folder {
         record.save(folder)?;
     }

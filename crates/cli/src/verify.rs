@@ -7,20 +7,11 @@ use anyhow::Result;
 use residua_data::{Dataset, OnProgress, Progress, Split};
 use residua_engine::Precision;
 use residua_format::Model;
-use residua_study::{Difference, FineTuned, difference};
+use residua_study::{Change, Changed, FineTuned, Study, Verified, difference};
 use residua_train::EvalOptions;
-use serde::Serialize;
 
 use crate::arguments::ThreadArgs;
-use crate::{output, progress, table};
-
-/// How far the outputs are from each other in a precision.
-#[derive(Debug, Serialize)]
-pub(crate) struct Verified {
-    precision: String,
-    #[serde(flatten)]
-    pub(crate) difference: Difference,
-}
+use crate::{output, present, progress, table};
 
 /// The difference of the outputs in each precision.
 pub(crate) fn verify(
@@ -48,70 +39,67 @@ pub(crate) fn verify(
     })
 }
 
-/// What a changed network is, and how far its outputs are from those before, for machines.
-#[derive(Serialize)]
-pub(crate) struct Changed<'a> {
-    before: &'a str,
-    after: &'a str,
-    num_parameters_before: usize,
-    num_parameters_after: usize,
-    file: String,
-    /// Before it was trained any further; empty if it was not measured.
-    verified: Vec<Verified>,
-    /// After a little training, if there was any.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    tuned: Option<FineTuned>,
+/// What a changed network is, with what was measured of it.
+pub(crate) fn changed(
+    change: Change,
+    [before, after]: [&Model; 2],
+    file: &Path,
+    dataset: Option<&Dataset>,
+    split: Split,
+) -> Changed {
+    Changed {
+        change,
+        before: before.architecture.name().to_owned(),
+        after: after.architecture.name().to_owned(),
+        num_parameters_before: before.weights.params.len(),
+        num_parameters_after: after.weights.params.len(),
+        file: file.display().to_string(),
+        dataset: dataset.map(|dataset| dataset.name().to_owned()),
+        split,
+        verified: Vec::new(),
+        tuned: None,
+    }
 }
 
-impl<'a> Changed<'a> {
-    pub(crate) fn new(
-        [before, after]: [&'a Model; 2],
-        file: &Path,
-        verified: Vec<Verified>,
-        tuned: Option<FineTuned>,
-    ) -> Self {
-        Self {
-            before: before.architecture.name(),
-            after: after.architecture.name(),
-            num_parameters_before: before.weights.params.len(),
-            num_parameters_after: after.weights.params.len(),
-            file: file.display().to_string(),
-            verified,
-            tuned,
-        }
+/// Keeps it where it is to be kept, and prints it, for machines or for people.
+pub(crate) fn show(changed: Changed, record: Option<&Path>, json: bool) -> Result<()> {
+    match json {
+        true => output::json(&changed)?,
+        false => print(&changed)?,
     }
+    if let Some(folder) = record {
+        present::record(Study::Changed(changed)).save(folder)?;
+    }
+    Ok(())
+}
 
-    /// Prints it, for machines or for people.
-    pub(crate) fn print(&self, split: Split, json: bool) -> Result<()> {
-        if json {
-            return Ok(output::json(self)?);
-        }
+fn print(changed: &Changed) -> Result<()> {
+    output::line(format_args!(
+        "{} → {}: {} → {} parameters, in {}",
+        changed.before,
+        changed.after,
+        table::grouped(changed.num_parameters_before as u64),
+        table::grouped(changed.num_parameters_after as u64),
+        changed.file
+    ))?;
+    for Verified { precision, difference } in &changed.verified {
         output::line(format_args!(
-            "{} → {}: {} → {} parameters, in {}",
-            self.before,
-            self.after,
-            table::grouped(self.num_parameters_before as u64),
-            table::grouped(self.num_parameters_after as u64),
-            self.file
+            "{precision}: max |Δlogit| = {} over {} {} samples, top-1 error {} → {}",
+            difference.max_abs,
+            table::grouped(difference.num_samples),
+            changed.split,
+            table::percent(difference.top1_error_before),
+            table::percent(difference.top1_error_after),
         ))?;
-        for Verified { precision, difference } in &self.verified {
-            output::line(format_args!(
-                "{precision}: max |Δlogit| = {} over {} {split} samples, top-1 error {} → {}",
-                difference.max_abs,
-                table::grouped(difference.num_samples),
-                table::percent(difference.top1_error_before),
-                table::percent(difference.top1_error_after),
-            ))?;
-        }
-        if let Some(FineTuned { steps, lr, train_error, dev_error, test_error }) = &self.tuned {
-            let percent = |error: Option<f64>| error.map_or("-".to_owned(), table::percent);
-            let (dev, test) = (percent(*dev_error), percent(*test_error));
-            output::line(format_args!(
-                "after {} more steps at lr {lr}: train error {}, dev error {dev}, test error {test}",
-                table::grouped(*steps),
-                table::percent(*train_error),
-            ))?;
-        }
-        Ok(())
     }
+    if let Some(FineTuned { steps, lr, train_error, dev_error, test_error }) = &changed.tuned {
+        let percent = |error: Option<f64>| error.map_or("-".to_owned(), table::percent);
+        let (dev, test) = (percent(*dev_error), percent(*test_error));
+        output::line(format_args!(
+            "after {} more steps at lr {lr}: train error {}, dev error {dev}, test error {test}",
+            table::grouped(*steps),
+            table::percent(*train_error),
+        ))?;
+    }
+    Ok(())
 }

@@ -4,12 +4,12 @@ use residua_data::Dataset;
 use residua_format::Model;
 use residua_graph::Weights;
 use residua_resnet::{BlockIndex, remove_blocks};
-use residua_train::{Recipe, Start};
+use residua_train::{Recipe, Start, Summary, read_metrics};
 use serde::{Deserialize, Serialize};
 
-use crate::compare::Errors;
+use crate::compare::{CurvePoint, Errors, curves_chart, error_curve, mean_curve};
 use crate::section::percent_of;
-use crate::{RunState, Section, StudyError, StudyRun, Table, changed_model};
+use crate::{Chart, RunState, Section, StudyError, StudyRun, Table, changed_model};
 
 /// The training of a network that blocks were put into, and as many steps of the network without them.
 #[derive(Debug, Clone)]
@@ -49,6 +49,9 @@ pub struct Trained {
     pub num_parameters: u64,
     /// Its errors.
     pub errors: Errors,
+    /// Errors over the steps of this training, if there are any; not in records of before 2026-11-22.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub curve: Vec<CurvePoint>,
 }
 
 /// Which network is to be kept: the one with the lowest dev error, of equals the one before.
@@ -108,20 +111,23 @@ impl Continuation {
         else {
             return Ok(None);
         };
-        let trained = |summary: &residua_train::Summary| Trained {
-            architecture: summary.architecture.clone(),
-            num_parameters: summary.num_parameters,
-            errors: Errors::from(summary),
+        let trained = |run: &StudyRun, summary: &Summary| -> Result<Trained, StudyError> {
+            Ok(Trained {
+                architecture: summary.architecture.clone(),
+                num_parameters: summary.num_parameters,
+                errors: Errors::from(summary),
+                curve: mean_curve(&[read_metrics(&run.folder.join("metrics.jsonl"))?]),
+            })
         };
-        let original = trained(&original);
+        let original = trained(&self.original, &original)?;
         Ok(Some(Continued {
             dataset: deeper.dataset.clone(),
             lr: self.deeper.recipe.lr,
             steps: deeper.steps,
             new_blocks: model.provenance.inserted_blocks.clone(),
-            before: Trained { errors: before, ..original.clone() },
+            before: Trained { errors: before, curve: Vec::new(), ..original.clone() },
             original,
-            deeper: trained(&deeper),
+            deeper: trained(&self.deeper, &deeper)?,
         }))
     }
 }
@@ -186,7 +192,7 @@ impl Continued {
             format!("Errors before and after {} more steps at lr {}", self.steps, self.lr);
         let header = ["", "Network", ">parameters", ">train error", ">dev error", ">test error"];
         let mut table = Table::new(caption, header);
-        for (name, Trained { architecture, num_parameters, errors }) in rows {
+        for (name, Trained { architecture, num_parameters, errors, .. }) in rows {
             table.row([
                 name.to_owned(),
                 architecture.clone(),
@@ -208,10 +214,22 @@ impl Continued {
                 ("learning rate".to_owned(), self.lr.to_string()),
                 ("steps".to_owned(), self.steps.to_string()),
             ],
+            charts: self.chart().into_iter().collect(),
             tables: vec![table],
             findings: self.findings(),
             ..Section::default()
         }
+    }
+
+    /// Both trainings, where their course is known.
+    fn chart(&self) -> Option<Chart> {
+        let curve = |name: &str, trained: &Trained| {
+            error_curve(format!("{}, {name},", trained.architecture), &trained.curve)
+        };
+        let curves = [curve("not deepened", &self.original), curve("deepened", &self.deeper)];
+        let title = "Trained on, with new blocks and without".to_owned();
+        let is_known = !self.deeper.curve.is_empty();
+        is_known.then(|| curves_chart("curves".to_owned(), title, curves.into()))
     }
 
     fn findings(&self) -> Vec<String> {

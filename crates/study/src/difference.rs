@@ -3,10 +3,10 @@ use std::sync::Arc;
 use residua_data::{Dataset, OnProgress, Progress, Split};
 use residua_format::Model;
 use residua_train::{EvalOptions, TrainError, outputs};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// How far two models' outputs are from each other on a split.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Difference {
     /// Samples in the split.
     pub num_samples: u64,

@@ -130,7 +130,8 @@ pub fn identity(
     let tensors = Tensors::new(&model.weights).by_kernels(isa);
     let samples = measure(&graph, &tensors, &spans, &layers, &input);
     if samples.iter().any(|sample| !sample.is_finite) {
-        return Err(TrainError::NotFiniteOutput { num_weights: 0 }.into());
+        let num_weights = model.num_non_finite();
+        return Err(TrainError::NotFiniteOutput { num_weights }.into());
     }
     for (i, block) in found.blocks.iter_mut().enumerate() {
         let over_samples = |measure: fn(&OfBlock) -> Option<f64>| {

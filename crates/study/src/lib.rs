@@ -29,7 +29,7 @@ mod shell;
 mod subject;
 mod training;
 
-pub use changed::changed_model;
+pub use changed::{Change, Changed, Verified, changed_model};
 pub use compare::Compare;
 pub use continued::{Continuation, Continued, Kept, Trained, start_from};
 pub use difference::{Difference, difference};

@@ -5,8 +5,8 @@ use residua_format::write_whole;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    Compare, Continued, GradientStudy, Grown, Identity, IdentityTask, Lesion, Prune, Section,
-    StudyError,
+    Changed, Compare, Continued, GradientStudy, Grown, Identity, IdentityTask, Lesion, Prune,
+    Section, StudyError,
 };
 
 /// What a record is called in the folder of a study.
@@ -33,6 +33,8 @@ pub enum Study {
     Compare(Compare),
     /// A deepened network, trained on.
     Continued(Box<Continued>),
+    /// A network with other blocks or shortcuts, beside the one before.
+    Changed(Changed),
     /// A network that was deepened while it was trained.
     Grown(Box<Grown>),
     /// Deleted and swapped blocks.
@@ -53,6 +55,7 @@ impl Study {
         match self {
             Self::Compare(compare) => compare.section(),
             Self::Continued(continued) => continued.section(),
+            Self::Changed(changed) => changed.section(),
             Self::Grown(grown) => grown.section(),
             Self::Lesion(lesion) => lesion.section(),
             Self::Prune(prune) => prune.section(),

@@ -223,6 +223,22 @@ fn it_says_what_depth_does_and_whether_the_signs_differ() {
     let found = findings([plain([&[5.0], &[9.0]]), residual([&[4.0], &[4.0]])].concat());
     assert!(found[1].contains("stayed the same (lr 0.1)"), "{found:?}");
     assert!(found[2].starts_with("One of them has no sign"), "{found:?}");
+
+    // Each step of depth, then all of them.
+    let course = |family, errors: [f64; 3]| {
+        let of_depth = |(depth, error): (usize, f64)| network(family, depth, &[error]);
+        [20, 32, 56].into_iter().zip(errors).map(of_depth).collect::<Vec<_>>()
+    };
+    let three = [course(Family::Plain, [5.0, 4.0, 9.0]), course(Family::Residual, [4.0, 3.5, 3.0])]
+        .concat();
+    let found = findings(three);
+    for (finding, start) in found[4..].iter().zip([
+        "The signs are the same: from 20 to 32 layers",
+        "The signs differ: from 32 to 56 layers",
+        "The signs differ: from 20 to 56 layers",
+    ]) {
+        assert!(finding.starts_with(start), "{found:?}");
+    }
 }
 
 #[test]

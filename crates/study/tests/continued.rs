@@ -56,6 +56,10 @@ fn the_original_of_a_deepened_network_is_trained_as_long() {
     let continued = continuation.result(&deeper, &dataset, errors(1.0, 1.0)).unwrap().unwrap();
     assert_eq!((continued.steps, continued.lr), (10, recipe.lr));
     assert_eq!(continued.original.architecture, "dense-resnet6-w8");
+    let section = continued.section();
+    let names: Vec<_> = section.charts[0].lines.lines.iter().map(|line| &*line.name).collect();
+    assert!(names[0].starts_with("dense-resnet6-w8, not deepened,"), "{names:?}");
+    assert_eq!(continued.deeper.curve.last().unwrap().step, 10);
     assert_eq!(continued.deeper.architecture, "dense-resnet10-w8");
     // New training: no block is one that was put in later.
     let trained = Model::load(continuation.deeper.folder.join("model.safetensors")).unwrap();
@@ -68,6 +72,7 @@ fn what_has_the_lowest_dev_error_is_kept() {
         architecture: architecture.to_owned(),
         num_parameters: 1,
         errors,
+        curve: Vec::new(),
     };
     let continued = |before, original, deeper| Continued {
         dataset: "set".to_owned(),

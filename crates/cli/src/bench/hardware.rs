@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use clap::Args;
-use residua_engine::{Isa, ThreadPool};
+use residua_engine::{Isa, Precision, ThreadPool};
 use residua_kernels::{Aligned, peak};
 use serde::Serialize;
 
@@ -121,6 +121,16 @@ impl Measured {
         };
         [measure, self.isa.clone(), rate]
     }
+}
+
+/// The most floating-point operations a second that the pool's threads do of those that kernels for an
+/// instruction set take in a precision.
+pub(super) fn limit(pool: &ThreadPool, precision: Precision, isa: Isa) -> f64 {
+    let isa = match (precision, isa) {
+        (Precision::F32, Isa::Amx | Isa::Avx512Bf16) => Isa::Avx512,
+        _ => isa,
+    };
+    pool.install(|| rayon::broadcast(|_| peak_rate(isa)).iter().sum())
 }
 
 /// The most floating-point operations a second that this thread does: of tiles, of pairs, or of

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use residua_data::{OpenOptions, open};
@@ -30,20 +30,27 @@ impl Step {
         graph: &Graph,
         options: &PlanOptions,
     ) -> Result<Self> {
-        let mut rng = ChaCha8Rng::seed_from_u64(0);
         let (batch, num_classes) = (options.batch_size, architecture.classes());
         let weights = init_weights(architecture, graph, &InitOptions::default());
+        let mut rng = ChaCha8Rng::seed_from_u64(0);
         let input_len = batch * graph.shape(graph.input()).len();
-        let input = (0..input_len).map(|_| rng.random_range(-1.0..1.0)).collect();
+        let mut input = Vec::new();
+        input.try_reserve_exact(input_len).with_context(|| {
+            format!(
+                "{batch} samples at once: no memory for {input_len} numbers, expected fewer samples"
+            )
+        })?;
+        // Before anything else: plans refuse batches that no memory holds.
         let task = match options.mode {
             Mode::Train => {
-                let labels = (0..batch).map(|_| rng.random_range(0..num_classes as u32)).collect();
                 let recipe = recipe(architecture, options)?;
-                let step = TrainStep::new(graph, weights, &recipe, options.isa)?;
-                Task::Train { step: Box::new(step), labels }
+                let step = Box::new(TrainStep::new(graph, weights, &recipe, options.isa)?);
+                let labels = (0..batch).map(|_| rng.random_range(0..num_classes as u32)).collect();
+                Task::Train { step, labels }
             }
             Mode::Eval => Task::infer(graph, &weights, options, num_classes)?,
         };
+        input.extend((0..input_len).map(|_| rng.random_range(-1.0_f32..1.0)));
         Ok(Self { task, input })
     }
 

@@ -3,6 +3,7 @@
 use anyhow::Result;
 use clap::Args;
 use residua_data::{Kind, Report};
+use residua_study::shell_line;
 
 use super::SourceArgs;
 use crate::failure::Outcome;
@@ -33,7 +34,8 @@ pub(crate) fn run(args: &InfoArgs) -> Result<Outcome> {
     }
     output::line(text(&report))?;
     if !report.findings.is_empty() {
-        output::note(format_args!("`residua data check {}` tells more", args.source.data));
+        let check = shell_line(["residua", "data", "check", &args.source.data]);
+        output::note(format_args!("`{check}` tells more"));
     }
     Ok(Outcome::Done)
 }

@@ -18,7 +18,8 @@ use crate::{model_data, model_file, progress};
 ///
 /// Of a network with shortcuts a block's branch is silenced, so that its shortcut is left. Of a plain
 /// network blocks are taken out, and single layers replaced by the identity, where input and output have
-/// the same shape; the others are listed. Nothing is trained after it.
+/// the same shape; the others are listed. Random sets and swaps are of blocks in either. Nothing is trained
+/// after it.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct LesionArgs {

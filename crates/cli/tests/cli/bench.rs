@@ -25,10 +25,25 @@ fn training_and_inference_are_measured() {
             let ms = line["ms_p50"].as_f64().unwrap();
             let rate = line["images_per_s"].as_f64().unwrap();
             assert!((rate * ms / 4e3 - 1.0).abs() < 1e-9, "{rate} images/s at {ms} ms");
-            assert!(line["tflop_per_s"].as_f64().unwrap() > 0.0);
+            let number = |field: &str| line[field].as_f64().unwrap();
+            assert!(number("tflop_per_s") > 0.0);
+            let limit = number("tflop_per_s") / number("limit_share");
+            assert!((limit / number("limit_tflop_per_s") - 1.0).abs() < 1e-9, "{line}");
         }
         let table = run(folder.path(), &format!("bench {task} {flags}")).expect(0);
-        assert!(table.stdout.contains("resnet8-w4") && table.stdout.contains("\nf32, "));
+        for part in ["resnet8-w4", "of the limit", "\nf32, ", "the limit is "] {
+            assert!(table.stdout.contains(part), "{part}: {}", table.stdout);
+        }
+    }
+}
+
+#[test]
+fn a_batch_that_no_memory_holds_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for task in ["train", "infer"] {
+        let bench = format!("bench {task} --model resnet8-w4 --batch-size 4000000000 --steps 1");
+        let ran = run(folder.path(), &bench).expect(2);
+        assert!(ran.stderr.contains("4000000000 samples at once"), "{}", ran.stderr);
     }
 }
 

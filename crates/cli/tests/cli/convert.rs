@@ -21,7 +21,7 @@ fn shortcuts_go_and_come_back() {
     }
     let tuned = run(
         folder.path(),
-        &format!("{strip} --verify {SPIRALS} --fine-tune-steps 20 --lr 0.01 --json")
+        &format!("{strip} --verify {SPIRALS} --fine-tune-steps 20 --lr 0.01 --record kept --json")
             .replace("--out plain", "--out tuned"),
     );
     let tuned = tuned.expect(0).json();
@@ -33,6 +33,11 @@ fn shortcuts_go_and_come_back() {
     let eval = format!("eval tuned {SPIRALS} --split test --precision {precision} --json");
     let measured = run(folder.path(), &eval).expect(0).json();
     assert_eq!(measured["top1_error"], tuned["tuned"]["test_error"]);
+    run(folder.path(), "report kept --out page.html").expect(0);
+    let page = std::fs::read_to_string(folder.path().join("page.html")).unwrap();
+    assert!(
+        page.contains("without its shortcuts") && page.contains("After 20 more steps at lr 0.01")
+    );
     let add = "convert --add-shortcuts plain --out back";
     let ran = run(folder.path(), add).expect(0);
     assert!(ran.stdout.starts_with("dense-plain8-w32 → dense-resnet8-w32"), "{}", ran.stdout);

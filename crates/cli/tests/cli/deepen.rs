@@ -23,6 +23,16 @@ fn a_deeper_network_gives_the_same_answers() {
         assert!(text.contains("f32: max |Δlogit| = 0 over 300 test samples"), "{text}");
         run(folder.path(), &format!("eval deeper {SPIRALS}")).expect(0);
     }
+    let deepen = format!("deepen {model} --stage 1 --out deeper --verify {SPIRALS} --record kept");
+    run(folder.path(), &deepen).expect(0);
+    run(folder.path(), "report kept --out page.html").expect(0);
+    let page = std::fs::read_to_string(folder.path().join("page.html")).unwrap();
+    for part in
+        ["dense-resnet8-w32, deepened to dense-resnet10-w32", "same bit for bit, in f32 and bf16"]
+    {
+        assert!(page.contains(part), "{part}");
+    }
+    assert!(folder.path().join("kept/changed.svg").exists());
 }
 
 #[test]

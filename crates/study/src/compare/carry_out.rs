@@ -150,7 +150,7 @@ fn mean_norms(blocks: &[BranchNorms]) -> Option<BranchNorms> {
 }
 
 /// The mean over runs whose records are at the same steps.
-fn mean_curve(runs: &[Vec<MetricsRecord>]) -> Vec<CurvePoint> {
+pub(crate) fn mean_curve(runs: &[Vec<MetricsRecord>]) -> Vec<CurvePoint> {
     let Some((first, others)) = runs.split_first() else { return Vec::new() };
     let point = |(i, record): (usize, &MetricsRecord)| {
         let same_step =

@@ -1,7 +1,7 @@
 use residua_resnet::Family;
 use residua_train::plot::{ErrorCurve, Line, LineChart, LineStyle, error_chart};
 
-use super::{Compare, Network};
+use super::{Compare, CurvePoint, Network};
 use crate::section::{mean, percent_spread, standard_deviation};
 use crate::{Chart, Section, Table};
 
@@ -196,7 +196,7 @@ impl Compare {
         let mut findings: Vec<String> = series.iter().flat_map(Series::steps).collect();
         for plain in series.iter().filter(|series| series.networks[0].family == Family::Plain) {
             let others = series.iter().filter(|other| plain.is_twin(other));
-            findings.extend(others.filter_map(|other| sign_difference(plain, other)));
+            findings.extend(others.flat_map(|other| sign_differences(plain, other)));
         }
         for (i, other) in series.iter().enumerate() {
             let same_decay =
@@ -267,7 +267,8 @@ impl Series<'_> {
     /// Training and dev error over steps, a colour for each depth.
     fn curves(&self) -> Chart {
         let networks = self.networks.iter();
-        let curves = networks.map(|network| curve(format!("{} layers,", network.depth), network));
+        let name = |network: &Network| format!("{} layers,", network.depth);
+        let curves = networks.map(|network| error_curve(name(network), &network.curve));
         let is_plain = |c: char| c.is_alphanumeric();
         let words = self.name.split(|c: char| !is_plain(c)).filter(|word| !word.is_empty());
         let name = format!("curves-{}", words.collect::<Vec<_>>().join("-"));
@@ -304,21 +305,21 @@ impl Series<'_> {
 
 /// Training and dev error over steps, a colour for each of several networks of one depth.
 fn curves_of_one_depth(series: &[Series<'_>]) -> Chart {
-    let networks =
-        series.iter().map(|series| curve(format!("{},", series.name), series.networks[0]));
+    let curve = |one: &Series<'_>| error_curve(format!("{},", one.name), &one.networks[0].curve);
+    let networks = series.iter().map(curve);
     let depth = series.first().map_or(0, |series| series.networks[0].depth);
     curves_chart("curves".to_owned(), format!("Training, {depth} layers"), networks.collect())
 }
 
-fn curve(name: String, network: &Network) -> ErrorCurve {
+pub(crate) fn error_curve(name: String, points: &[CurvePoint]) -> ErrorCurve {
     ErrorCurve {
         name,
-        train: network.curve.iter().map(|point| (point.step, point.train_error)).collect(),
-        dev: network.curve.iter().filter_map(|p| Some((p.step, p.dev_error?))).collect(),
+        train: points.iter().map(|point| (point.step, point.train_error)).collect(),
+        dev: points.iter().filter_map(|p| Some((p.step, p.dev_error?))).collect(),
     }
 }
 
-fn curves_chart(name: String, title: String, curves: Vec<ErrorCurve>) -> Chart {
+pub(crate) fn curves_chart(name: String, title: String, curves: Vec<ErrorCurve>) -> Chart {
     Chart {
         name,
         caption: "Error over the steps of training: of the batches as they were fed in thin and dashed, of \
@@ -328,14 +329,19 @@ fn curves_chart(name: String, title: String, curves: Vec<ErrorCurve>) -> Chart {
     }
 }
 
-/// Whether depth does the opposite to both, from the least depth that both have to the greatest.
-fn sign_difference(plain: &Series<'_>, other: &Series<'_>) -> Option<String> {
-    let in_both = |network: &&&Network| other.of_depth(network.depth).is_some();
-    let least = plain.networks.iter().find(in_both)?.depth;
-    let greatest = plain.networks.iter().rev().find(in_both)?.depth;
-    if least == greatest {
-        return None;
+/// Whether depth does the opposite to both, for each step of depth that both have and for all of them.
+fn sign_differences(plain: &Series<'_>, other: &Series<'_>) -> Vec<String> {
+    let depths = plain.networks.iter().map(|network| network.depth);
+    let depths: Vec<usize> = depths.filter(|&depth| other.of_depth(depth).is_some()).collect();
+    let mut steps: Vec<[usize; 2]> = depths.windows(2).map(|pair| [pair[0], pair[1]]).collect();
+    if let [least, _, .., greatest] = depths[..] {
+        steps.push([least, greatest]);
     }
+    steps.into_iter().filter_map(|depths| sign_difference(plain, other, depths)).collect()
+}
+
+fn sign_difference(plain: &Series<'_>, other: &Series<'_>, depths: [usize; 2]) -> Option<String> {
+    let [least, greatest] = depths;
     let step = |series: &Series<'_>| {
         Some(Step::between(series.of_depth(least)?, series.of_depth(greatest)?))
     };
