@@ -12,6 +12,7 @@ use flate2::read::MultiGzDecoder;
 use rayon::prelude::*;
 
 use crate::dataset::{Found, PixelShape, Samples};
+use crate::image_file::open_regular;
 use crate::source::name_of;
 use crate::split::GivenSplits;
 use crate::{Augment, DataError};
@@ -78,13 +79,14 @@ pub(crate) fn read_folder(folder: &Path) -> Result<Found, DataError> {
     let mut members = Members::new();
     for name in wanted_names() {
         let path = folder.join(name);
-        let len = match path.metadata() {
-            Ok(metadata) => metadata.len(),
+        let (file, len) = match open_regular(&path) {
+            Ok(opened) => opened,
             Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
             Err(e) => return Err(DataError::read(&path)(e)),
         };
         expect_member_size(folder, name, len)?;
-        let bytes = std::fs::read(&path).map_err(DataError::read(&path))?;
+        let mut bytes = Vec::new();
+        file.take(len).read_to_end(&mut bytes).map_err(DataError::read(&path))?;
         members.insert(name.to_owned(), bytes);
     }
     assemble(folder, &members)

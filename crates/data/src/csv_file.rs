@@ -11,7 +11,8 @@ use crate::vectors::{MAX_VALUES, Table};
 const LABEL_NAMES: [&str; 3] = ["label", "class", "target"];
 
 /// Reads comma-, semicolon- or tab-separated numbers with one label column. The first line is a
-/// header if one of its cells, the last aside, is not a number.
+/// header if its last cell is a name of the label column, or another one is not a number: any other
+/// last cell may be a class.
 pub(crate) fn read(path: &Path) -> Result<Table, DataError> {
     let invalid = |problem: String| DataError::invalid(path.display().to_string(), problem);
     let mut file = BufReader::new(File::open(path).map_err(DataError::read(path))?);
@@ -78,8 +79,10 @@ impl Columns {
         if len < 2 {
             return Err(format!("{len} column, expected features and a label"));
         }
-        let is_header =
-            first.iter().take(len - 1).any(|cell| !cell.is_empty() && cell.parse::<f32>().is_err());
+        let is_label =
+            |column: &usize| LABEL_NAMES.contains(&first[*column].to_lowercase().as_str());
+        let is_header = is_label(&(len - 1))
+            || first.iter().take(len - 1).any(|c| !c.is_empty() && c.parse::<f32>().is_err());
         if !is_header {
             return Ok(Self { len, label: len - 1, names: None });
         }
@@ -87,8 +90,7 @@ impl Columns {
         if let Some(column) = first.iter().position(str::is_empty) {
             return Err(format!("column {} has no name in the header", column + 1));
         }
-        let named: Vec<_> =
-            (0..len).filter(|&i| LABEL_NAMES.contains(&first[i].to_lowercase().as_str())).collect();
+        let named: Vec<_> = (0..len).filter(is_label).collect();
         if let [one, other, ..] = named[..] {
             let [one, other] = [&first[one], &first[other]];
             return Err(format!("columns `{one}` and `{other}` could both be the label"));

@@ -1,3 +1,4 @@
+use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -105,6 +106,9 @@ impl Dataset {
                 name,
                 format!("found {} class, expected at least 2", classes.len()),
             ));
+        }
+        if let Err(problem) = expect_class_names(&classes) {
+            return Err(DataError::invalid(name, problem));
         }
         if splits.indices[0].is_empty() {
             return Err(DataError::EmptySplit {
@@ -275,6 +279,21 @@ impl Dataset {
     pub(crate) fn indices(&self, split: Split) -> &[u32] {
         &self.splits.indices[split.index()]
     }
+}
+
+/// Names that a model can be saved with: they are told apart, and printed as they are.
+fn expect_class_names(classes: &[String]) -> Result<(), String> {
+    let mut seen = HashSet::new();
+    for class in classes {
+        if class.is_empty() || class.contains(char::is_control) {
+            let expected = "expected one that is not empty and has no control characters";
+            return Err(format!("class name {class:?}, {expected}"));
+        }
+        if !seen.insert(class) {
+            return Err(format!("two classes are called `{class}`, expected different names"));
+        }
+    }
+    Ok(())
 }
 
 impl fmt::Debug for Dataset {

@@ -26,10 +26,12 @@ pub(crate) fn is_idx_folder(folder: &Path) -> bool {
     find(folder, "train", "images-idx3").is_some()
 }
 
-/// Reads `{train,t10k}-{images-idx3,labels-idx1}-ubyte[.gz]`. Classes are the label values.
+/// Reads `{train,t10k}-{images-idx3,labels-idx1}-ubyte[.gz]`. Classes are the label values
+/// up to the largest of train.
 pub(crate) fn read_folder(folder: &Path) -> Result<Found, DataError> {
     let (shape, mut data, mut labels) = read_pair(folder, "train")?;
     let num_train = labels.len();
+    let num_classes = labels.iter().copied().max().map_or(0, |max| max + 1);
     let mut test = None;
     // `test-` is how some successors of MNIST call it.
     if let Some(prefix) =
@@ -42,11 +44,17 @@ pub(crate) fn read_folder(folder: &Path) -> Result<Found, DataError> {
             let problem = format!("{prefix} images are {test_h}×{test_w}, train ones {h}×{w}");
             return Err(DataError::invalid(folder.display().to_string(), problem));
         }
+        if let Some(i) = test_labels.iter().position(|&label| label >= num_classes) {
+            let problem = format!(
+                "{prefix} sample {i} has label {}, expected less than {num_classes} as in train",
+                test_labels[i]
+            );
+            return Err(DataError::invalid(folder.display().to_string(), problem));
+        }
         data.extend(test_data);
         labels.extend(test_labels);
         test = Some((num_train as u32..labels.len() as u32).collect());
     }
-    let num_classes = labels.iter().copied().max().map_or(0, |max| max + 1);
     Ok(Found {
         name: name_of(folder),
         classes: (0..num_classes).map(|class| class.to_string()).collect(),

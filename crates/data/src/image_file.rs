@@ -1,5 +1,5 @@
-use std::fs;
-use std::io::Cursor;
+use std::fs::{self, File};
+use std::io::{self, Cursor, Read};
 use std::path::Path;
 
 use image::{DynamicImage, ExtendedColorType, ImageDecoder, ImageFormat, ImageReader, Limits};
@@ -97,13 +97,24 @@ impl Pixels {
 
 /// Reads a file of bounded size.
 pub(crate) fn read_file(path: &Path) -> Result<Vec<u8>, Fault> {
-    let failed = |e: std::io::Error| Fault::new(Issue::Unreadable, e.to_string());
-    let len = fs::metadata(path).map_err(failed)?.len();
+    let failed = |e: io::Error| Fault::new(Issue::Unreadable, e.to_string());
+    let (file, len) = open_regular(path).map_err(failed)?;
     if len > MAX_FILE_BYTES {
         let reason = format!("{len} bytes, expected at most {MAX_FILE_BYTES}");
         return Err(Fault::new(Issue::TooLarge, reason));
     }
-    fs::read(path).map_err(failed)
+    let mut bytes = Vec::with_capacity(len as usize);
+    file.take(len).read_to_end(&mut bytes).map_err(failed)?;
+    Ok(bytes)
+}
+
+/// A file and its length. Opening a pipe would wait for a writer, and a device may have no end.
+pub(crate) fn open_regular(path: &Path) -> io::Result<(File, u64)> {
+    let metadata = fs::metadata(path)?;
+    if !metadata.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
+    }
+    Ok((File::open(path)?, metadata.len()))
 }
 
 fn decode_image(bytes: &[u8]) -> Result<(DynamicImage, Encoding), Fault> {

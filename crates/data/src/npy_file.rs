@@ -15,11 +15,11 @@ pub(crate) fn read(path: &Path) -> Result<Table, DataError> {
     let [rows, columns] = array.shape[..] else {
         return Err(invalid(format!("shape {:?}, expected [samples, features]", array.shape)));
     };
-    if let Some(at) = array.values.iter().position(|v| !v.is_finite()) {
+    if let Some(at) = array.values.iter().position(|&v| !(v as f32).is_finite()) {
         let value = array.values[at];
         let (row, column) = (at / columns, at % columns);
         return Err(invalid(format!(
-            "row {row}, column {column}: got {value}, expected a finite number"
+            "row {row}, column {column}: got {value}, expected a finite number of f32's range"
         )));
     }
     let labels_path = path.with_extension("labels.npy");

@@ -37,7 +37,8 @@ pub struct Report {
     pub std: Vec<f32>,
     /// See [`Dataset::fingerprint`].
     pub fingerprint: String,
-    /// Files in an image folder that are no images by their ending.
+    /// Files in an image folder that are no images by their ending, and folders in it that are not
+    /// looked into: links inside a class, and what lies beside `train`, `val` and `test`.
     pub ignored_files: usize,
     /// Everything worth telling, by issue.
     pub findings: Vec<Finding>,
@@ -324,7 +325,11 @@ impl fmt::Display for Report {
         writeln!(f, "std          {}", numbers(&self.std))?;
         writeln!(f, "fingerprint  {}", self.fingerprint)?;
         if self.ignored_files > 0 {
-            writeln!(f, "ignored      {} files that are no images", self.ignored_files)?;
+            writeln!(
+                f,
+                "ignored      {} files and folders that are no images",
+                self.ignored_files
+            )?;
         }
         if self.findings.is_empty() {
             return writeln!(f, "findings     none");

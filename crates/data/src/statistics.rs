@@ -68,9 +68,8 @@ pub(crate) fn vector_mean_std(width: usize, data: &[f32], indices: &[u32]) -> (V
             let values = || indices.iter().map(|&i| f64::from(data[i as usize * width + feature]));
             // Two passes: the features may be far from zero.
             let mean = values().sum::<f64>() / indices.len() as f64;
-            let centred = values().map(|x| (x - mean).powi(2)).sum::<f64>();
-            let (_, std) = mean_std(indices.len() as f64, 0.0, centred);
-            (mean as f32, std)
+            let variance = values().map(|x| (x - mean).powi(2)).sum::<f64>() / indices.len() as f64;
+            (mean as f32, std_or_one(variance.sqrt(), 4.0 * f64::from(f32::EPSILON) * mean.abs()))
         })
         .unzip()
 }
@@ -80,7 +79,13 @@ fn mean_std(count: f64, sum: f64, sum_of_squares: f64) -> (f32, f32) {
         return (0.0, 1.0);
     }
     let mean = sum / count;
-    let std = (sum_of_squares / count - mean * mean).max(0.0).sqrt() as f32;
-    // A constant channel carries nothing: it is shifted to zero and not scaled up.
-    (mean as f32, if std > 1e-6 { std } else { 1.0 })
+    let variance = sum_of_squares / count - mean * mean;
+    // Rounding leaves about 1e-8 of such a difference.
+    (mean as f32, std_or_one(variance.max(0.0).sqrt(), 1e-6))
+}
+
+/// What is constant up to rounding carries nothing: it is shifted to zero and not scaled up.
+fn std_or_one(std: f64, rounding: f64) -> f32 {
+    let is_constant = std <= rounding || (std as f32) < f32::MIN_POSITIVE;
+    if is_constant { 1.0 } else { std as f32 }
 }

@@ -196,6 +196,58 @@ fn folders_that_make_no_sense_are_refused() {
 }
 
 #[test]
+fn folders_that_are_called_like_splits_are_not_taken_for_anything_else() {
+    for names in [["Train", "Test"], ["training", "testing"], ["TRAIN", "Validation"]] {
+        let root = TempDir::new().unwrap();
+        names.iter().for_each(|name| fill(&root.path().join(name), 2));
+        let error = refusal(root.path());
+        assert!(error.contains("expected the splits as train, val and test"), "{error}");
+        assert!(names.iter().all(|name| error.contains(name)), "{error}");
+    }
+    for name in ["Val", "testing", "TEST", "training"] {
+        let root = TempDir::new().unwrap();
+        fill(&root.path().join("train"), 2);
+        fill(&root.path().join(name), 2);
+        let error = refusal(root.path());
+        let expected = format!("holds {name} beside train, expected the splits as train, val");
+        assert!(error.contains(&expected), "{error}");
+    }
+    // One class may be called so.
+    let root = TempDir::new().unwrap();
+    fill(root.path(), 8);
+    fs::rename(root.path().join("a"), root.path().join("Train")).unwrap();
+    assert_eq!(open_path(root.path()).unwrap().classes(), ["Train", "b"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn folders_that_are_not_looked_into_are_counted() {
+    let root = TempDir::new().unwrap();
+    let train = root.path().join("train");
+    fill(&train, 12);
+    fs::create_dir(root.path().join("annotations")).unwrap();
+    fs::create_dir(root.path().join(".hidden")).unwrap();
+    std::os::unix::fs::symlink(train.join("a"), train.join("b/round")).unwrap();
+    let options = OpenOptions { image_size: Some(16), ..Default::default() };
+    let report = check(source(root.path()), &options, &|_| {}).unwrap();
+    assert_eq!(report.ignored_files, 2);
+}
+
+#[cfg(unix)]
+#[test]
+fn pipes_and_devices_are_bad_images() {
+    let root = TempDir::new().unwrap();
+    fill(root.path(), 4);
+    let pipe = root.path().join("a/pipe.png");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    std::os::unix::fs::symlink("/dev/null", root.path().join("b/null.png")).unwrap();
+    let error = open_path(root.path()).unwrap_err();
+    let DataError::BadImages { bad, .. } = error else { panic!("{error:?}") };
+    let found: Vec<_> = bad.iter().map(|b| (b.issue, b.reason.as_str())).collect();
+    assert_eq!(found, [(Issue::Unreadable, "not a regular file"); 2]);
+}
+
+#[test]
 fn check_reports_what_is_odd_about_each_image() {
     let root = TempDir::new().unwrap();
     with_bad_files(root.path());
@@ -331,6 +383,28 @@ fn an_exported_dataset_opens_with_the_same_pixels() {
     let vectors = open("synthetic:spirals?train=30", &OpenOptions::default()).unwrap();
     assert!(export_image_folder(&vectors, &root.path().join("vectors"), &|_| {}).is_err());
     assert!(!root.path().join("vectors").exists());
+}
+
+#[test]
+fn an_export_that_failed_or_was_interrupted_can_be_repeated() {
+    let root = TempDir::new().unwrap();
+    let (images, target) = (root.path().join("images"), root.path().join("target"));
+    fill(&images, 10);
+    let dataset = open_path(&images).unwrap();
+    // As a killed process leaves it.
+    save(&target, ".unfinished-export/train/a/000099.png", &picture(8, 8, 0));
+    let (victim, aside) = (dataset.path(Split::Train, 3).unwrap(), root.path().join("aside"));
+    fs::rename(victim, &aside).unwrap();
+    export_image_folder(&dataset, &target, &|_| {}).unwrap_err();
+    assert_eq!(fs::read_dir(&target).unwrap().count(), 0);
+    fs::rename(&aside, victim).unwrap();
+    save(&target, ".unfinished-export/train/a/000099.png", &picture(8, 8, 0));
+    export_image_folder(&dataset, &target, &|_| {}).unwrap();
+    assert_eq!(fs::read_dir(&target).unwrap().count(), 3);
+    let exported = open_path(&target).unwrap();
+    for split in Split::ALL {
+        assert_eq!(exported.len(split), dataset.len(split));
+    }
 }
 
 #[test]

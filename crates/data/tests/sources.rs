@@ -269,6 +269,12 @@ fn idx_files_plain_and_compressed() {
     assert_eq!(dataset.pixels(Split::Test, 1).unwrap().data, [6, 7, 8, 9, 10, 11]);
     assert_eq!([dataset.label(Split::Test, 0), dataset.label(Split::Test, 1)], [4, 0]);
 
+    write(&folder, "t10k-labels.idx1-ubyte", idx(0x801, &[2], &[4, 255]));
+    let error = refusal(folder.path());
+    let expected = "t10k sample 1 has label 255, expected less than 5 as in train";
+    assert!(error.contains(expected), "{error}");
+    write(&folder, "t10k-labels.idx1-ubyte", idx(0x801, &[2], &[4, 0]));
+
     let broken = |bytes: Vec<u8>| {
         write(&folder, "train-images-idx3-ubyte", bytes);
         refusal(folder.path())
@@ -333,6 +339,77 @@ fn csv_with_named_and_unnamed_columns() {
     assert_eq!(Split::ALL.map(|split_name| split.len(split_name)), [40, 6, 4]);
     write(&folder, "split/test.csv", header + "1,cow,2\n");
     assert!(refusal(&folder.path().join("split")).contains("class `cow` does not occur in train"));
+}
+
+#[test]
+fn a_label_column_by_name_makes_the_first_row_a_header() {
+    let folder = TempDir::new().unwrap();
+    // As pandas writes `DataFrame(x)` with `df["label"]`.
+    let rows: String = (0..20).map(|i| format!("{i},{},{}\n", i * 2, ["a", "b"][i % 2])).collect();
+    for header in ["0,1,label\n", "0,1, Target\n"] {
+        let dataset = open_path(&write(&folder, "numbered.csv", header.to_owned() + &rows));
+        assert_eq!(dataset.classes(), ["a", "b"], "{header}");
+        assert_eq!(Split::ALL.map(|split| dataset.len(split)).iter().sum::<usize>(), 20);
+    }
+    let with_index = refusal(&write(&folder, "index.csv", ",0,label\n0,1,a\n1,2,b\n"));
+    assert!(with_index.contains("column 1 has no name"), "{with_index}");
+}
+
+#[test]
+fn features_of_any_scale_are_normalised_and_constant_ones_are_not_scaled() {
+    let folder = TempDir::new().unwrap();
+    let small = |i: usize| [4e-7, 7e-7][i / 2 % 2];
+    // Small, tiny, large, constant, and constant up to the last bit of an f32.
+    let row = |i: usize| {
+        let last_bit = [1e6_f32, 1e6_f32.next_up()][i / 2 % 2];
+        format!(
+            "{:e},{:e},{:e},0.1,{last_bit},{}\n",
+            small(i),
+            small(i) * 1e-30,
+            small(i) * 1e30,
+            i % 2
+        )
+    };
+    let options =
+        OpenOptions { val_fraction: Some(0.0), test_fraction: Some(0.0), ..Default::default() };
+    let path = write(&folder, "scales.csv", (0..40).map(row).collect::<String>());
+    let dataset = open(path.to_str().unwrap(), &options).unwrap();
+    let std = &dataset.preprocessing().std;
+    for (got, expected) in std.iter().zip([1.5e-7, 1.5e-37, 1.5e23]) {
+        assert!((got / expected - 1.0_f32).abs() < 1e-4, "{std:?}");
+    }
+    assert_eq!(std[3..], [1.0, 1.0]);
+}
+
+#[test]
+fn class_names_that_no_model_can_have_are_refused() {
+    let folder = TempDir::new().unwrap();
+    let mut members = cifar_10();
+    members[0].1 = b"cat\ncat\ndog\n".repeat(4);
+    let error = refusal(&write(&folder, "twice.tar", tar(&members)));
+    assert_eq!(error, "twice.tar: two classes are called `cat`, expected different names");
+    let error = refusal(&write(&folder, "escape.csv", "1,a\n2,b\x1b[2J\n3,a\n"));
+    assert!(
+        error.contains(r#"class name "b\u{1b}[2J", expected one that is not empty"#),
+        "{error}"
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_device_among_the_files_of_cifar_is_not_read() {
+    let folder = TempDir::new().unwrap();
+    for (name, bytes) in cifar_10() {
+        write(&folder, &name, bytes);
+    }
+    let batch = folder.path().join("cifar/data_batch_3.bin");
+    fs::remove_file(&batch).unwrap();
+    std::os::unix::fs::symlink("/dev/null", &batch).unwrap();
+    let error = open(folder.path().join("cifar").to_str().unwrap(), &OpenOptions::default());
+    let error = error.unwrap_err();
+    assert!(error.to_string().contains("data_batch_3.bin: can't be read"), "{error}");
+    let reason = std::error::Error::source(&error).unwrap().to_string();
+    assert_eq!(reason, "not a regular file");
 }
 
 #[test]
@@ -409,6 +486,10 @@ fn hostile_npy_files_are_refused() {
         (npy("<c8", "False", "(5, 2)", &[0; 80]), "expected real numbers"),
         (npy("|O", "False", "(5, 2)", &[0; 80]), "expected real numbers"),
         (npy("<f4", "False", "(2, 2)", &f32::NAN.to_le_bytes().repeat(4)), "row 0, column 0"),
+        (
+            npy("<f8", "False", "(2, 2)", &[1.0, 0.0, 1e39, 1.0].map(f64::to_le_bytes).concat()),
+            "row 1, column 0: got 1000000000000000000000000000000000000000, expected a finite",
+        ),
         (npy("<f4", "False", "(0, 2)", &[]), "0 rows"),
         (npy("<f4", "False", "(0, 0)", &[]), "no column for the label"),
         (b"\x93NUMPY\x02\x00\xff\xff\xff\xff".to_vec(), "a header of 4294967295 bytes"),

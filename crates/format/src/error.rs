@@ -46,6 +46,14 @@ pub enum FormatError {
         /// The limit.
         expected: u64,
     },
+    /// A file that was cut, or has something after its end.
+    #[error("{got} bytes, expected {expected} as its header says")]
+    Length {
+        /// Its size.
+        got: u64,
+        /// The size that its header and tensors have.
+        expected: u64,
+    },
     /// The container is damaged, or is something else.
     #[error("not a safetensors file, or a damaged one")]
     Container(#[from] SafeTensorError),
@@ -81,6 +89,12 @@ pub enum FormatError {
         got: usize,
         /// How many the architecture has.
         expected: usize,
+    },
+    /// A class whose name can't be printed as it is.
+    #[error("class name {class:?}, expected one that is not empty and has no control characters")]
+    ClassName {
+        /// The name.
+        class: String,
     },
     /// Two classes with the same name.
     #[error("two classes are called `{class}`, expected different names")]

@@ -1,12 +1,13 @@
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::Path;
 
 use residua_data::Preprocessing;
 use residua_graph::{Graph, TensorSpec, Weights};
 use residua_resnet::Architecture;
-use safetensors::{Dtype, SafeTensors, View};
+use safetensors::tensor::Metadata;
+use safetensors::{Dtype, SafeTensorError, SafeTensors, View};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -17,6 +18,8 @@ const FORMAT_VERSION: u64 = 1;
 /// The one key in the safetensors metadata; its value is the [`Header`] as JSON. One key, because
 /// the order of several would change from file to file.
 const METADATA_KEY: &str = "residua";
+/// The header's length comes first.
+const LEN_BYTES: usize = size_of::<u64>();
 /// Far above any residual network's header, far below what would hurt.
 const MAX_HEADER_BYTES: u64 = 16 << 20;
 const MAX_FILE_BYTES: u64 = 32 << 30;
@@ -138,20 +141,8 @@ impl Model {
     /// # Errors
     /// As [`load`](Self::load), without the path.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, FormatError> {
-        let header_len = bytes.first_chunk().map_or(0, |&len| u64::from_le_bytes(len));
-        if header_len > MAX_HEADER_BYTES {
-            return Err(FormatError::TooLarge {
-                what: "header",
-                got: header_len,
-                expected: MAX_HEADER_BYTES,
-            });
-        }
-        let (_, metadata) = SafeTensors::read_metadata(bytes)?;
-        let header = metadata.metadata().as_ref().and_then(|all| all.get(METADATA_KEY));
-        let header = parse_header(header.ok_or(FormatError::NotAModel)?)?;
-        let file = SafeTensors::deserialize(bytes)?;
-        let graph = header.architecture.to_graph()?;
-        let weights = read_weights(&graph, &file)?;
+        let (header, graph) = check_start(bytes, bytes.len() as u64)?;
+        let weights = read_weights(&graph, &SafeTensors::deserialize(bytes)?)?;
         let Header { architecture, classes, preprocessing, provenance, .. } = header;
         let model = Self { architecture, weights, classes, preprocessing, provenance };
         model.check()?;
@@ -190,6 +181,9 @@ impl Model {
         count("parameters", params.len(), graph.num_parameters())?;
         count("running statistics", buffers.len(), graph.num_buffer_elements())?;
         count("class names", self.classes.len(), self.architecture.classes())?;
+        if let Some(class) = self.classes.iter().find(|class| !is_class_name(class)) {
+            return Err(FormatError::ClassName { class: class.clone() });
+        }
         let mut seen = HashSet::new();
         if let Some(class) = self.classes.iter().find(|&class| !seen.insert(class)) {
             return Err(FormatError::DuplicateClass { class: class.clone() });
@@ -203,6 +197,11 @@ impl Model {
         }
         Ok(graph)
     }
+}
+
+/// Names are printed, one on a line: a control character could say anything there.
+fn is_class_name(name: &str) -> bool {
+    !name.is_empty() && !name.contains(char::is_control)
 }
 
 fn count(what: &'static str, got: usize, expected: usize) -> Result<(), FormatError> {
@@ -230,17 +229,50 @@ fn parse_header(json: &str) -> Result<Header, FormatError> {
     serde_json::from_str(json).map_err(FormatError::Header)
 }
 
-/// The graph's tensors, all of them and nothing else. They are compared before memory for them is
-/// taken, so that the size of the file bounds it.
-fn read_weights(graph: &Graph, file: &SafeTensors<'_>) -> Result<Weights, FormatError> {
+/// The metadata and the graph of a file of `file_len` bytes that begins with `start`: its tensors
+/// are exactly the graph's, and end where the file does. Nothing after the header is looked at.
+fn check_start(start: &[u8], file_len: u64) -> Result<(Header, Graph), FormatError> {
+    let header_len = header_len(start)?;
+    let json = start[LEN_BYTES..].get(..header_len).ok_or(SafeTensorError::InvalidHeaderLength)?;
+    let metadata: Metadata =
+        serde_json::from_slice(json).map_err(SafeTensorError::InvalidHeaderDeserialization)?;
+    let expected = ((LEN_BYTES + header_len) as u64).saturating_add(metadata.data_len() as u64);
+    if file_len != expected {
+        return Err(FormatError::Length { got: file_len, expected });
+    }
+    let header = metadata.metadata().as_ref().and_then(|all| all.get(METADATA_KEY));
+    let header = parse_header(header.ok_or(FormatError::NotAModel)?)?;
+    let graph = header.architecture.to_graph()?;
+    check_tensors(&graph, &metadata)?;
+    Ok((header, graph))
+}
+
+/// How long the header is that follows these bytes.
+fn header_len(start: &[u8]) -> Result<usize, FormatError> {
+    let len = start.first_chunk().ok_or(SafeTensorError::HeaderTooSmall)?;
+    let (what, got, expected) = ("header", u64::from_le_bytes(*len), MAX_HEADER_BYTES);
+    match got > expected {
+        true => Err(FormatError::TooLarge { what, got, expected }),
+        false => Ok(got as usize),
+    }
+}
+
+/// The graph's tensors, all of them and nothing else.
+fn check_tensors(graph: &Graph, metadata: &Metadata) -> Result<(), FormatError> {
     let specs = || graph.params().iter().chain(graph.buffers());
     for spec in specs() {
-        check_tensor(spec, file)?;
+        check_tensor(spec, metadata)?;
     }
     let known: HashSet<&str> = specs().map(|spec| spec.name.as_str()).collect();
-    if let Some(tensor) = file.names().into_iter().filter(|name| !known.contains(name)).min() {
-        return Err(FormatError::UnknownTensor { tensor: tensor.to_owned() });
+    let names = metadata.offset_keys().into_iter();
+    match names.filter(|name| !known.contains(name.as_str())).min() {
+        Some(tensor) => Err(FormatError::UnknownTensor { tensor }),
+        None => Ok(()),
     }
+}
+
+/// The values of tensors that have been checked: the size of the file bounds their memory.
+fn read_weights(graph: &Graph, file: &SafeTensors<'_>) -> Result<Weights, FormatError> {
     let values = |specs: &[TensorSpec]| -> Result<Vec<f32>, FormatError> {
         let len = specs.last().map_or(0, |spec| spec.range().end);
         let mut values = Vec::with_capacity(len);
@@ -252,19 +284,20 @@ fn read_weights(graph: &Graph, file: &SafeTensors<'_>) -> Result<Weights, Format
     Ok(Weights { params: values(graph.params())?, buffers: values(graph.buffers())? })
 }
 
-fn check_tensor(spec: &TensorSpec, file: &SafeTensors<'_>) -> Result<(), FormatError> {
+fn check_tensor(spec: &TensorSpec, metadata: &Metadata) -> Result<(), FormatError> {
     let tensor = spec.name.clone();
-    let Ok(view) = file.tensor(&tensor) else {
+    let Some(info) = metadata.info(&tensor) else {
         return Err(FormatError::MissingTensor { tensor });
     };
-    if view.dtype() != Dtype::F32 || view.shape() != spec.shape {
-        let got = format!("{} {:?}", view.dtype(), view.shape());
+    if info.dtype != Dtype::F32 || info.shape != spec.shape {
+        let got = format!("{} {:?}", info.dtype, info.shape);
         return Err(FormatError::Tensor { tensor, got, expected: format!("F32 {:?}", spec.shape) });
     }
     Ok(())
 }
 
-/// The file's bytes, unless it is something that has no end, or more than any model has.
+/// The file's bytes, unless it is something that has no end, or more than any model has. The
+/// header is checked before memory for the rest is taken: a sparse file may be of any length.
 fn read_limited(path: &Path) -> Result<Vec<u8>, FormatError> {
     let read = |source| FormatError::Read { path: path.to_owned(), source };
     let in_file = |source: FormatError| FormatError::InFile {
@@ -279,8 +312,14 @@ fn read_limited(path: &Path) -> Result<Vec<u8>, FormatError> {
         let (got, expected) = (metadata.len(), MAX_FILE_BYTES);
         return Err(in_file(FormatError::TooLarge { what: "file", got, expected }));
     }
-    let mut bytes = Vec::with_capacity(metadata.len() as usize);
-    let mut file = File::open(path).map_err(read)?.take(MAX_FILE_BYTES);
+    let mut file = File::open(path).map_err(read)?.take(metadata.len());
+    let mut bytes = Vec::new();
+    file.by_ref().take(LEN_BYTES as u64).read_to_end(&mut bytes).map_err(read)?;
+    let header_len = header_len(&bytes).map_err(in_file)?;
+    file.by_ref().take(header_len as u64).read_to_end(&mut bytes).map_err(read)?;
+    check_start(&bytes, metadata.len()).map_err(in_file)?;
+    let rest = metadata.len() as usize - bytes.len();
+    bytes.try_reserve_exact(rest).map_err(|error| read(io::Error::from(error)))?;
     file.read_to_end(&mut bytes).map_err(read)?;
     Ok(bytes)
 }

@@ -1,6 +1,6 @@
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
@@ -9,7 +9,7 @@ use crate::FormatError;
 /// Writes a file so that whoever opens `path` finds the old content or the new one, never a part:
 /// a temporary file in the same folder is written, flushed to the disk and renamed, and then the
 /// folder's entry is flushed too. When anything fails the old file stays as it was and the
-/// temporary one is removed.
+/// temporary one is removed. A link stays a link: the file that it leads to is replaced.
 ///
 /// ```
 /// # let folder = tempfile::tempdir()?;
@@ -20,7 +20,8 @@ use crate::FormatError;
 /// ```
 ///
 /// # Errors
-/// [`FormatError::Write`], with a hint when the disk is full or the folder not writable.
+/// [`FormatError::Write`], with a hint when the disk is full or the folder not writable. What
+/// exists and is no regular file, such as a device, is refused.
 pub fn write_whole(
     path: impl AsRef<Path>,
     write: impl FnOnce(&mut dyn Write) -> io::Result<()>,
@@ -30,6 +31,7 @@ pub fn write_whole(
 }
 
 fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    let path = &destination(path)?;
     let name = path.file_name().ok_or_else(|| {
         io::Error::new(io::ErrorKind::InvalidInput, "the path does not end in a file name")
     })?;
@@ -46,6 +48,24 @@ fn replace(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) ->
     temporary.as_file().sync_all()?;
     temporary.persist(path).map_err(|error| error.error)?;
     sync_folder(folder)
+}
+
+/// The regular file that is at `path` or will be: renaming something onto a link, a device or a
+/// pipe would put a file in its place.
+fn destination(path: &Path) -> io::Result<PathBuf> {
+    match fs::metadata(path) {
+        Ok(metadata) if !metadata.is_file() => {
+            Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"))
+        }
+        Ok(_) if path.is_symlink() => path.canonicalize(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && path.is_symlink() => {
+            // Ends: links in a circle are another error.
+            let folder = path.parent().unwrap_or(Path::new(""));
+            destination(&folder.join(fs::read_link(path)?))
+        }
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(path.to_owned()),
+    }
 }
 
 /// `.{name}.XXXXXX.tmp`: hidden, next to the file, recognisable when a killed process left it.

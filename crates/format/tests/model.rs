@@ -173,6 +173,11 @@ fn parts_that_do_not_fit_are_not_saved() {
     assert!(text.contains("running statistics, expected"), "{text}");
     let text = refused(|model| model.classes[1] = "ant".into());
     assert_eq!(text, "two classes are called `ant`, expected different names");
+    let expected = "expected one that is not empty and has no control characters";
+    let text = refused(|model| model.classes[1].clear());
+    assert_eq!(text, format!("class name \"\", {expected}"));
+    let text = refused(|model| model.classes[1] = "\u{1b}[2J".into());
+    assert_eq!(text, format!(r#"class name "\u{{1b}}[2J", {expected}"#));
     let text = refused(|model| drop(model.classes.pop()));
     assert_eq!(text, "3 class names, expected 4 for this architecture");
     let text = refused(|model| model.preprocessing.height = 8);
@@ -291,6 +296,35 @@ fn damage_never_passes_for_the_model_that_was_saved() {
         refusal(&bytes[..len]);
     }
     refusal(&[&bytes[..], b"\0"].concat());
+}
+
+/// The tensors of these files are holes of 2 GiB, which take no place on the disk, and are refused
+/// before they are read.
+#[test]
+fn a_length_that_the_header_does_not_account_for_is_refused() {
+    let hole = 2_u64 << 30;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sparse.safetensors");
+    let refusal = |start: &[u8], len: u64| {
+        fs::write(&path, start).unwrap();
+        fs::File::options().write(true).open(&path).unwrap().set_len(len).unwrap();
+        message(Model::load(&path).expect_err("must be refused"))
+    };
+    let bytes = model().to_bytes().unwrap();
+    let len = bytes.len() as u64;
+    for got in [hole, len + 1, len - 1] {
+        let text = refusal(&bytes, got);
+        let expected = format!("{got} bytes, expected {len} as its header says");
+        assert!(text.ends_with(&expected), "{text}");
+    }
+    refusal(&[], hole);
+    refusal(&[], 7);
+    let (mut header, data) = split(&bytes);
+    let end = data.len() as u64 + hole;
+    header["zeros"] = json!({"dtype": "U8", "shape": [hole], "data_offsets": [data.len(), end]});
+    let start = join(&header, data);
+    let text = refusal(&start, start.len() as u64 + hole);
+    assert!(text.ends_with("zeros: not a tensor of this architecture"), "{text}");
 }
 
 #[test]

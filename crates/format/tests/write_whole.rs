@@ -43,6 +43,50 @@ fn the_file_gets_the_permissions_of_any_new_file() {
     assert_eq!(mode(&path), mode(&plain));
 }
 
+#[cfg(unix)]
+#[test]
+fn a_link_stays_a_link_and_its_target_is_replaced() {
+    use std::os::unix::fs::symlink;
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    fs::create_dir(path("far")).unwrap();
+    fs::write(path("far/file"), OLD).unwrap();
+    symlink("far/file", path("link")).unwrap();
+    symlink("link", path("link to link")).unwrap();
+    symlink("far/new", path("dangling")).unwrap();
+    for (link, target) in
+        [("link", "far/file"), ("link to link", "far/file"), ("dangling", "far/new")]
+    {
+        write_whole(path(link), |file| file.write_all(link.as_bytes())).unwrap();
+        assert!(path(link).is_symlink(), "{link}");
+        assert!(!path(target).is_symlink(), "{target}");
+        assert_eq!(fs::read(path(target)).unwrap(), link.as_bytes());
+    }
+    assert_eq!(names(&path("far")).len(), 2);
+    symlink("circle", path("circle")).unwrap();
+    write_whole(path("circle"), |file| file.write_all(OLD)).unwrap_err();
+    assert!(path("circle").is_symlink());
+}
+
+#[cfg(unix)]
+#[test]
+fn what_is_no_regular_file_is_not_replaced() {
+    use std::os::unix::fs::{FileTypeExt, symlink};
+    let folder = tempfile::tempdir().unwrap();
+    let (pipe, null) = (folder.path().join("pipe"), folder.path().join("null"));
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    symlink("/dev/null", &null).unwrap();
+    for path in [&pipe, &null] {
+        let error = write_whole(path, |file| file.write_all(OLD)).unwrap_err();
+        let FormatError::Write { source, .. } = error else { panic!("{error:?}") };
+        assert_eq!(source.kind(), io::ErrorKind::InvalidInput);
+        assert_eq!(source.to_string(), "not a regular file");
+    }
+    assert!(fs::metadata(&pipe).unwrap().file_type().is_fifo());
+    assert!(null.is_symlink());
+    assert_eq!(names(folder.path()).len(), 2);
+}
+
 #[test]
 fn a_failing_writer_leaves_the_old_file() {
     let folder = tempfile::tempdir().unwrap();

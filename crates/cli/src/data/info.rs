@@ -59,7 +59,8 @@ pub(super) fn text(report: &Report) -> String {
     line("std", table::figures(&report.std));
     line("fingerprint", report.fingerprint.clone());
     if report.ignored_files > 0 {
-        line("left out", table::count(report.ignored_files, "file") + " that are no images");
+        let left_out = table::grouped(report.ignored_files as u64);
+        line("left out", left_out + " files and folders that are no images");
     }
     let findings = report.issue_counts();
     let findings =

@@ -7,9 +7,15 @@ use crate::split::GivenSplits;
 /// Names of the folder that holds the dev split.
 pub(crate) const DEV_NAMES: [&str; 4] = ["val", "valid", "validation", "dev"];
 
+/// What the folder of a split may be called elsewhere, in any case.
+const SPLIT_NAMES: [&str; 8] =
+    ["train", "training", "test", "testing", "val", "valid", "validation", "dev"];
+
 /// Files with another ending are not looked at.
 const EXTENSIONS: [&str; 11] =
     ["jpg", "jpeg", "jpe", "jfif", "png", "bmp", "webp", "gif", "tif", "tiff", "apng"];
+
+const EXPECTED: &str = "expected the splits as train, val and test";
 
 /// How deep class folders may be nested below the class.
 const MAX_DEPTH: usize = 16;
@@ -20,7 +26,7 @@ pub(super) struct Listing {
     pub(super) paths: Vec<PathBuf>,
     pub(super) labels: Vec<u32>,
     pub(super) given: GivenSplits,
-    /// Files that are no images by their ending.
+    /// Files that are no images by their ending, and folders that are not looked into.
     pub(super) num_ignored: usize,
 }
 
@@ -43,6 +49,9 @@ impl Listing {
                 return Err(invalid(format!("holds {} but no train", lonely.display())));
             }
             listing.classes = class_names(root)?;
+            if listing.classes.iter().all(|name| is_split_name(name)) {
+                return Err(invalid(format!("holds {}, {EXPECTED}", listing.classes.join(", "))));
+            }
             listing.given.train = listing.append_split(root)?;
             return Ok(listing);
         }
@@ -50,6 +59,8 @@ impl Listing {
             let [one, other] = [one, other].map(|path| path.display());
             return Err(invalid(format!("{one} and {other} could both be the dev split")));
         }
+        let used: Vec<_> = [&train, &test].into_iter().chain(&dev).collect();
+        listing.num_ignored = count_other_folders(root, &used)?;
         listing.classes = class_names(&train)?;
         listing.given.train = listing.append_split(&train)?;
         listing.given.dev = dev.first().map(|dev| listing.append_split(dev)).transpose()?;
@@ -79,12 +90,11 @@ impl Listing {
 
     fn append_images(&mut self, folder: &Path, depth: usize) -> Result<(), DataError> {
         for path in sorted_entries(folder)? {
+            let is_folder = path.is_dir();
             // A link to a folder may lead round in a circle.
-            if path.is_dir() {
-                if depth < MAX_DEPTH && !path.is_symlink() {
-                    self.append_images(&path, depth + 1)?;
-                }
-            } else if is_image_name(&path) {
+            if is_folder && depth < MAX_DEPTH && !path.is_symlink() {
+                self.append_images(&path, depth + 1)?;
+            } else if !is_folder && is_image_name(&path) {
                 self.paths.push(path);
             } else {
                 self.num_ignored += 1;
@@ -92,6 +102,25 @@ impl Listing {
         }
         Ok(())
     }
+}
+
+/// How many folders there are beside those that are used. One that is called like a split is
+/// refused: its images were meant to be used.
+fn count_other_folders(root: &Path, used: &[&PathBuf]) -> Result<usize, DataError> {
+    let mut others = sorted_entries(root)?;
+    others.retain(|path| path.is_dir() && !used.contains(&path));
+    let name = |path: &PathBuf| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    match others.iter().map(name).find(|name| is_split_name(name)) {
+        Some(name) => {
+            let problem = format!("holds {name} beside train, {EXPECTED}");
+            Err(DataError::invalid(root.display().to_string(), problem))
+        }
+        None => Ok(others.len()),
+    }
+}
+
+fn is_split_name(name: &str) -> bool {
+    SPLIT_NAMES.contains(&name.to_lowercase().as_str())
 }
 
 /// The names of the folders in `folder`, sorted.
