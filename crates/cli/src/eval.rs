@@ -108,7 +108,7 @@ pub(crate) fn run(args: &EvalArgs) -> Result<Outcome> {
             architecture: model.architecture.name(),
             dataset: dataset.name(),
             split: args.split,
-            trained_on_this_data: dataset.fingerprint() == model.provenance.dataset_fingerprint,
+            trained_on_this_data: model_data::is_trained_on(&model, &dataset),
             trained_precision,
             measured_precision: precision.to_string(),
             test_time_flips,

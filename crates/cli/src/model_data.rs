@@ -33,10 +33,14 @@ pub(crate) fn open(
     Ok((dataset, options))
 }
 
+/// Whether these are the data and the splits that a model was trained on.
+pub(crate) fn is_trained_on(model: &Model, dataset: &Dataset) -> bool {
+    dataset.fingerprint() == model.provenance.dataset_fingerprint
+}
+
 /// Says where these seem to be the data that a model was trained on, and are not, or have other splits.
 pub(crate) fn note_other_data(model: &Model, dataset: &Dataset) {
-    let same = dataset.fingerprint() == model.provenance.dataset_fingerprint;
-    if !same && dataset.name() == model.provenance.dataset {
+    if !is_trained_on(model, dataset) && dataset.name() == model.provenance.dataset {
         output::note(
             "note: these are not the data, or not the splits, that the model was trained on, so that it \
              may be\nmeasured on what it has learned; if its run had --val-fraction, --test-fraction, \

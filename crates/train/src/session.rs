@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use residua_data::{Dataset, LoaderOptions, Split, TrainLoader, default_workers};
-use residua_engine::{Isa, PlanError};
+use residua_engine::Isa;
 use residua_format::{Model, Provenance, write_whole};
 use residua_graph::{Graph, Weights};
 use residua_resnet::init_weights;
@@ -110,7 +110,7 @@ impl<'a> Session<'a> {
     ) -> Result<Self, TrainError> {
         let Trainer { folder, recipe, dataset, options, resumed, last_checkpoint, mut warnings } =
             trainer;
-        let isa = options.isa.map_or_else(Isa::best, Ok).map_err(PlanError::from)?;
+        let isa = options.isa()?;
         let workers = options.workers.unwrap_or_else(default_workers);
         let graph = recipe.architecture.to_graph()?;
         let mut weights = init_weights(&recipe.architecture, &graph, &recipe.init_options());

@@ -26,6 +26,13 @@ pub struct RunOptions {
     pub keep_every: Option<NonZeroU64>,
 }
 
+impl RunOptions {
+    /// The most that kernels may use here.
+    pub(crate) fn isa(&self) -> Result<Isa, PlanError> {
+        Ok(self.isa.map_or_else(Isa::best, Ok)?)
+    }
+}
+
 /// How a session of training ended.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
@@ -120,7 +127,7 @@ impl Trainer {
         {
             return Err(TrainError::OtherStart { got, expected });
         }
-        let isa = options.isa.map_or_else(Isa::best, Ok).map_err(PlanError::from)?;
+        let isa = options.isa()?;
         let fingerprint = dataset.fingerprint().to_owned();
         let header = start.header(recipe.clone(), fingerprint, isa.to_string());
         {
@@ -224,7 +231,7 @@ fn expect_start(recipe: &Recipe, resumed: Option<&Checkpoint>) -> Result<(), Tra
 
 /// Refuses a network that can't be trained here.
 fn expect_plan(recipe: &Recipe, options: &RunOptions) -> Result<(), TrainError> {
-    let isa = options.isa.map_or_else(Isa::best, Ok).map_err(PlanError::from)?;
+    let isa = options.isa()?;
     let Recipe { batch_size, precision, .. } = *recipe;
     let options = PlanOptions { batch_size, mode: Mode::Train, precision, isa };
     Plan::new(&recipe.architecture.to_graph()?, &options)?;

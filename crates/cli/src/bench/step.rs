@@ -40,7 +40,7 @@ impl Step {
                 "{batch} samples at once: no memory for {input_len} numbers, expected fewer samples"
             )
         })?;
-        // Before anything else: plans refuse batches that no memory holds.
+        // Before numbers are drawn: plans refuse batches that no memory holds.
         let task = match options.mode {
             Mode::Train => {
                 let recipe = recipe(architecture, options)?;
