@@ -1,5 +1,6 @@
 //! `residua bench`: how fast this machine is at it.
 
+mod caches;
 mod data;
 mod hardware;
 mod kernels;

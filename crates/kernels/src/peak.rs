@@ -39,13 +39,14 @@ fn chains<S: Simd, const CHAINS: usize>(simd: S, rounds: usize, flop: &mut u64) 
 }
 
 simd_fn! {
-    /// Reads all of `data` in vectors and returns the sum in `sum`.
-    pub fn read<S>(simd, data: &[f32], sum: &mut f32) {
+    /// Reads all of `data` in vectors, so many times, and returns the sum of what it read in `sum`.
+    pub fn read<S>(simd, data: &[f32], passes: usize, sum: &mut f32) {
         let mut sums = [simd.splat(0.0); 8];
-        let wide = data.chunks_exact(8 * S::LANES);
-        for chunk in wide {
-            for (sum, vector) in sums.iter_mut().zip(chunk.chunks_exact(S::LANES)) {
-                *sum = simd.add(*sum, simd.load(vector));
+        for _ in 0..passes {
+            for chunk in data.chunks_exact(8 * S::LANES) {
+                for (sum, vector) in sums.iter_mut().zip(chunk.chunks_exact(S::LANES)) {
+                    *sum = simd.add(*sum, simd.load(vector));
+                }
             }
         }
         let mut lanes = [0.0; crate::simd::MAX_LANES];

@@ -8,11 +8,12 @@ use residua_engine::{Isa, Precision, ThreadPool};
 use residua_kernels::{Aligned, peak};
 use serde::Serialize;
 
+use super::caches;
 use crate::arguments::ThreadArgs;
 use crate::failure::Outcome;
 use crate::{output, table};
 
-/// Measure the peak of multiply-adds and of reading, by instruction set and size
+/// Measure the peak of multiply-adds and of reading, by instruction set and cache level
 #[derive(Debug, Args)]
 #[command(after_long_help = "\
 Examples:
@@ -26,10 +27,11 @@ pub(crate) struct HardwareBench {
     threads: ThreadArgs,
 }
 
-/// Bytes that each thread reads again and again: within the caches of common processors' cores,
-/// within the one they share, and beyond.
-const READ_BYTES: [usize; 4] = [16 << 10, 512 << 10, 8 << 20, 256 << 20];
 const MEASURED: Duration = Duration::from_millis(200);
+
+/// At least so many bytes are read between two looks at the clock, which takes as long as some kilobytes
+/// of the first-level cache.
+const READ_BYTES: usize = 4 << 20;
 
 #[derive(Debug, Serialize)]
 #[serde(tag = "task", rename = "hardware")]
@@ -37,6 +39,9 @@ struct Measured {
     measure: &'static str,
     isa: String,
     threads: usize,
+    /// Where the bytes come from: `L1` to `L3`, or `memory`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    level: Option<String>,
     /// Bytes that a thread reads.
     #[serde(skip_serializing_if = "Option::is_none")]
     bytes: Option<usize>,
@@ -70,23 +75,25 @@ impl HardwareBench {
                 measure,
                 isa: isa.to_string(),
                 threads,
+                level: None,
                 bytes: None,
                 gflop_per_s: Some(flop / 1e9),
                 gb_per_s: None,
             })?;
         }
         let isa = Isa::best()?;
-        for bytes in READ_BYTES {
+        for caches::Level { name, bytes } in caches::levels(threads) {
             let read = pool.install(|| {
                 let rates = rayon::broadcast(|_| {
                     let mut data = Aligned::<f32>::zeroed(bytes / 4);
                     // Pages that were never written may all be the same one.
                     data.fill(1.0);
+                    let passes = (READ_BYTES / bytes).max(1);
                     single_rate(|| {
                         let mut sum = 0.0;
-                        peak::read(isa, &data, &mut sum);
+                        peak::read(isa, &data, passes, &mut sum);
                         std::hint::black_box(sum);
-                        bytes as u64
+                        (passes * bytes) as u64
                     })
                 });
                 rates.iter().sum::<f64>()
@@ -95,6 +102,7 @@ impl HardwareBench {
                 measure: "reading",
                 isa: isa.to_string(),
                 threads,
+                level: Some(name),
                 bytes: Some(bytes),
                 gflop_per_s: None,
                 gb_per_s: Some(read / 1e9),
@@ -110,9 +118,11 @@ impl HardwareBench {
 
 impl Measured {
     fn row(&self) -> [String; 3] {
-        let measure = match self.bytes {
-            Some(bytes) => format!("{} {} KiB", self.measure, table::grouped(bytes as u64 >> 10)),
-            None => self.measure.to_owned(),
+        let measure = match (&self.level, self.bytes) {
+            (Some(level), Some(bytes)) => {
+                format!("{} {level}, {} KiB", self.measure, table::grouped(bytes as u64 >> 10))
+            }
+            _ => self.measure.to_owned(),
         };
         let rate = match (self.gflop_per_s, self.gb_per_s) {
             (Some(gflop), _) => format!("{} GFLOP/s", table::grouped(gflop.round() as u64)),
