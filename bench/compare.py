@@ -127,7 +127,8 @@ def main():
     record.write(args.name, commit, [f"{name} {version(name)}" for name in sorted(names)],
                  [f"command: `bench/compare.py {flags} --peer-python PATH`", *filter(None, [args.note])],
                  "Random data, channels-last, SGD with momentum and weight decay; `raw.jsonl` has a line for each\n"
-                 "program and round, `summary.md` the medians.", lines, summary(lines))
+                 "program and round, `summary.md` the medians. The memory of onnxruntime and openvino includes PyTorch, which\n"
+                 "exports the network in the same process.", lines, summary(lines))
 
 
 main()
