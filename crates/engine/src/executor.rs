@@ -181,13 +181,15 @@ impl<E: ConvElement> Run for Executor<E> {
         self.reserve_scratch();
         let Self { shared, groups, forward_phases, input: x, output: y, .. } = self;
         let [phase] = &forward_phases[..] else { unreachable!("evaluation reduces nothing") };
-        let num_groups = groups.len();
+        let (num_groups, num_threads) = (groups.len(), rayon::current_num_threads());
+        let threads_per_sample = if n < num_threads { num_threads.div_ceil(n) } else { 1 };
         groups
             .par_iter_mut()
             .zip(cut(input, x.len, num_groups))
             .zip(cut_mut(logits, y.len, num_groups))
             .with_max_len(1)
             .for_each(|((group, input), logits)| {
+                group.threads_per_sample = threads_per_sample;
                 let chunks = input.chunks(phase.samples_at_once * x.len);
                 for (input, logits) in chunks.zip(logits.chunks_mut(phase.samples_at_once * y.len))
                 {

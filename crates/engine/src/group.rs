@@ -1,5 +1,6 @@
 //! A group: some samples of the batch and everything computed for them.
 
+use crate::bands;
 use crate::buffer::{samples, samples_mut};
 use crate::conv::{Conv, ConvGrad};
 use crate::norm::{Norm, NormPartial};
@@ -59,6 +60,8 @@ impl GroupSizes<'_> {
 pub(crate) struct Group<E> {
     /// Samples of the current batch that are its own.
     pub(crate) num_samples: usize,
+    /// Threads for each of them; one, where there are as many samples.
+    pub(crate) threads_per_sample: usize,
     activations: Vec<Aligned<E>>,
     grads: Vec<Aligned<E>>,
     /// The thread's buffers while it runs a phase.
@@ -82,6 +85,7 @@ impl<E: ConvElement> Group<E> {
         let partials = shared.norms.iter().filter(|_| sizes.train);
         Self {
             num_samples: 0,
+            threads_per_sample: 1,
             activations: zeros(sizes.activations),
             grads: zeros(sizes.grads),
             local: Vec::new(),
@@ -125,7 +129,17 @@ impl<E: ConvElement> Group<E> {
         for (i, step) in phase.steps.iter().enumerate() {
             let start = Instant::now();
             self.step(shared, step, which);
-            self.spent[phase.first_step + i] += start.elapsed();
+            let num_threads = step.conv().map_or(1, |conv| self.num_bands(shared, conv, which));
+            self.spent[phase.first_step + i] += start.elapsed() * num_threads as u32;
+        }
+    }
+
+    /// On how many threads a convolution of these samples is done.
+    fn num_bands(&self, shared: &Shared<E>, conv: usize, which: &Range<usize>) -> usize {
+        let Conv { problem, kernel, .. } = &shared.convs[conv];
+        match which.len() {
+            1 => bands::number(problem, kernel.row_step(), self.threads_per_sample),
+            _ => 1,
         }
     }
 
@@ -291,6 +305,7 @@ impl<E: ConvElement> Group<E> {
         which: &Range<usize>,
     ) {
         let Conv { problem, kernel, packed, packed_bias, .. } = &shared.convs[conv];
+        let num_bands = self.num_bands(shared, conv, which);
         let mut partial = moments.map(|norm| take(&mut self.norm_partials[norm]));
         let mut kept = match input {
             Input::Normalised { output: Some(slot), .. } => {
@@ -308,7 +323,11 @@ impl<E: ConvElement> Group<E> {
             };
             let (input, bias) = (group.source(shared, input, kept, which), packed_bias.as_deref());
             let call = Forward { input, packed, bias, output, sums };
-            kernel.run_forward(&problem.with_n(which.len()), call);
+            let problem = problem.with_n(which.len());
+            match num_bands {
+                1 => kernel.run_forward(&problem, call),
+                _ => bands::run_forward(*kernel, &problem, call, num_bands),
+            }
         });
         if let Some((slot, kept)) = kept {
             self.activations[slot.buffer] = kept;

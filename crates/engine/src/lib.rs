@@ -32,6 +32,7 @@
 //! ```
 
 mod backward;
+mod bands;
 mod buffer;
 mod conv;
 mod convolve;

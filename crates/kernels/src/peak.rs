@@ -113,8 +113,8 @@ mod tests {
             assert_eq!(many * FEW as u64, few * MANY as u64, "{isa}");
             let data: Vec<f32> = (0..1024).map(|i| (i % 5) as f32).collect();
             let mut sum = 0.0;
-            read(isa, &data, &mut sum);
-            assert_eq!(sum, data.iter().sum::<f32>(), "{isa}");
+            read(isa, &data, 2, &mut sum);
+            assert_eq!(sum, 2.0 * data.iter().sum::<f32>(), "{isa}");
         }
     }
 

@@ -96,6 +96,22 @@ impl<E: Element> Source<'_, E> {
         }
     }
 
+    /// The same to be read once more, with nothing stored.
+    pub fn reread(&self) -> Source<'_, E> {
+        match self {
+            Self::Stored(samples) => Source::Stored(samples),
+            Self::Normalised(from) => Source::Normalised(Normalised {
+                input: from.input,
+                scale: from.scale,
+                shift: from.shift,
+                residual: from.residual,
+                relu: from.relu,
+                output: None,
+            }),
+            Self::NormGrad(from) => Source::NormGrad(*from),
+        }
+    }
+
     /// The same, with what is to be stored too already stored, and then read there.
     pub(crate) fn stored_first(self, isa: Isa) -> Self {
         match self {

@@ -9,7 +9,8 @@
 //! its products.
 
 use super::geometry::{
-    self, forward_grid, forward_weight, longest_part, parts, phase_grid, phase_weight, phases,
+    self, forward_grid, forward_weight, is_pointwise, longest_part, parts, phase_grid,
+    phase_weight, phases,
 };
 use super::grid::Grid;
 use super::multiply::{GradOperands, Multiply, Rows};
@@ -18,6 +19,7 @@ use super::tile::Start;
 use super::{Backward, Conv2dKernel, Forward, GradInput};
 use crate::padding::Padding;
 use crate::{Conv2dProblem, Isa, Source, scratch};
+use std::ops::Range;
 
 /// Direct convolution with one way to multiply.
 #[derive(Debug)]
@@ -38,8 +40,8 @@ impl Memory {
 }
 
 impl<M: Multiply> Direct<M> {
-    fn input_padding(p: &Conv2dProblem) -> Padding {
-        Self::spread(p, geometry::input_padding(p))
+    fn input_padding(p: &Conv2dProblem, oh: &Range<usize>) -> Padding {
+        Self::spread(p, geometry::input_padding(p, oh))
     }
 
     fn grad_output_padding(p: &Conv2dProblem) -> Padding {
@@ -78,18 +80,18 @@ impl<M: Multiply> Direct<M> {
         &memory[..len + slack]
     }
 
-    /// Samples that a forward lays out at once, and the memory for them.
-    fn forward_memory(&self, p: &Conv2dProblem) -> (usize, Memory) {
-        let padding = Self::input_padding(p);
+    /// Samples that a forward of the output rows `oh` lays out at once, and the memory for them.
+    fn forward_memory(&self, p: &Conv2dProblem, oh: &Range<usize>) -> (usize, Memory) {
+        let padding = Self::input_padding(p, oh);
         let few = padding.samples_at_once(p.weight_len()).min(p.n.max(1));
-        let slack = self.0.slack(&forward_grid(p, &padding), &forward_weight(p));
+        let slack = self.0.slack(&forward_grid(p, oh, &padding), &forward_weight(p));
         let input = padding.total_len(few) + slack;
         (few, Memory { input, grad_output: 0, grad_weight: 0 })
     }
 
     /// As [`forward_memory`](Self::forward_memory), for a backward.
     fn backward_memory(&self, p: &Conv2dProblem) -> (usize, Memory) {
-        let (x, grad) = (Self::input_padding(p), Self::grad_output_padding(p));
+        let (x, grad) = (Self::input_padding(p, &(0..p.oh())), Self::grad_output_padding(p));
         let few = self.0.samples_at_once(p, &x, &grad).min(p.n.max(1));
         let memory = Memory {
             // What follows begins at a cache line.
@@ -108,11 +110,17 @@ impl<M: Multiply> Direct<M> {
     }
 
     /// A part of a forward, which is added to the output or not.
-    fn forward_part(&self, p: &Conv2dProblem, start: Start, call: Forward<'_, M::Activation>) {
+    fn forward_part(
+        &self,
+        p: &Conv2dProblem,
+        oh: &Range<usize>,
+        start: Start,
+        call: Forward<'_, M::Activation>,
+    ) {
         let Forward { mut input, packed, output, mut sums, .. } = call;
-        let (padding, weight) = (Self::input_padding(p), forward_weight(p));
-        let grid = forward_grid(p, &padding);
-        let (few, memory) = self.forward_memory(p);
+        let (padding, weight) = (Self::input_padding(p, oh), forward_weight(p));
+        let grid = forward_grid(p, oh, &padding);
+        let (few, memory) = self.forward_memory(p, oh);
         let slack = self.0.slack(&grid, &weight);
         // Without a bias only, the first product is near the mean, as moments want it.
         let fused = M::FUSES_SUMS && start == Start::Zero;
@@ -143,7 +151,8 @@ impl<M: Multiply> Direct<M> {
         mut grad_input: Option<GradInput<'_, M::Activation>>,
         grad_weight: &mut Option<(&mut [f32], Start)>,
     ) {
-        let (x_padding, grad_padding) = (Self::input_padding(p), Self::grad_output_padding(p));
+        let x_padding = Self::input_padding(p, &(0..p.oh()));
+        let grad_padding = Self::grad_output_padding(p);
         let (few, memory) = self.backward_memory(p);
         let slack = self.backward_slack(p, &grad_padding);
         scratch::with_operands(memory.total(), |all| {
@@ -217,7 +226,8 @@ impl<M: Multiply> Conv2dKernel<M::Activation> for Direct<M> {
 
     fn scratch_len(&self, p: &Conv2dProblem) -> usize {
         let p = &longest_part(p);
-        let (forward, backward) = (self.forward_memory(p).1, self.backward_memory(p).1);
+        let forward = self.forward_memory(p, &(0..p.oh())).1;
+        let backward = self.backward_memory(p).1;
         scratch::len_of::<M::Operand>(forward.total().max(backward.total()))
     }
 
@@ -256,19 +266,25 @@ impl<M: Multiply> Conv2dKernel<M::Activation> for Direct<M> {
         assert!(rest.is_empty(), "packed weight is {} elements too long", rest.len());
     }
 
-    fn run_forward(&self, p: &Conv2dProblem, mut call: Forward<'_, M::Activation>) {
-        let start = call.begin(p, self);
+    fn run_forward_rows(
+        &self,
+        p: &Conv2dProblem,
+        oh: Range<usize>,
+        mut call: Forward<'_, M::Activation>,
+    ) {
+        let start = call.begin(p, &oh, self);
+        if !is_pointwise(p) {
+            return self.forward_part(p, &oh, start, call);
+        }
         let Forward { mut input, packed, output, mut sums, .. } = call;
+        input.take_front(oh.start * p.iw * p.ic);
         let mut first = 0;
-        for p in parts(p) {
+        for p in parts(&Conv2dProblem { ih: oh.len(), ..*p }) {
             let made = first..first + p.output_len();
             first = made.end;
             let (input, sums) = (input.take_front(p.input_len()), sums.part(made.clone()));
-            self.forward_part(
-                &p,
-                start,
-                Forward { input, packed, bias: None, output: &mut output[made], sums },
-            );
+            let call = Forward { input, packed, bias: None, output: &mut output[made], sums };
+            self.forward_part(&p, &(0..p.oh()), start, call);
         }
     }
 

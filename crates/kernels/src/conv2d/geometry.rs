@@ -4,13 +4,14 @@ use super::grid::{Grid, split};
 use super::multiply::WindowWeight;
 use crate::Conv2dProblem;
 use crate::padding::Padding;
+use std::ops::Range;
 
 /// Elements of the input or the output of a 1×1 convolution that are taken at once, whichever has more: a
 /// quarter of a megabyte in bf16, so that both stay in the second-level cache.
 const PART_LEN: usize = 1 << 17;
 
 /// Whether rows and samples don't matter: a 1×1 convolution without stride or padding.
-fn is_pointwise(p: &Conv2dProblem) -> bool {
+pub(super) fn is_pointwise(p: &Conv2dProblem) -> bool {
     p.n > 0 && (p.kh, p.kw, p.sh, p.sw, p.ph, p.pw) == (1, 1, 1, 1, 0, 0)
 }
 
@@ -48,24 +49,24 @@ fn row_multiple(p: &Conv2dProblem) -> usize {
     if walks && (half_lines(p.ic) || half_lines(p.oc)) { 2 } else { 1 }
 }
 
-/// The padded input: as many rows and columns as windows reach.
-pub(super) fn input_padding(p: &Conv2dProblem) -> Padding {
-    let axis = |size, before: usize, windows: usize, kernel, stride| Axis {
+/// The padded input: as many rows and columns as the windows of the output rows `oh` reach.
+pub(super) fn input_padding(p: &Conv2dProblem, oh: &Range<usize>) -> Padding {
+    let axis = |size, padding: usize, windows: &Range<usize>, kernel, stride| Axis {
         size,
-        before,
-        padded: (windows - 1) * stride + kernel,
-        windows,
+        before: padding as isize - (windows.start * stride) as isize,
+        padded: (windows.len() - 1) * stride + kernel,
+        windows: windows.len(),
         stride,
     };
-    let rows = axis(p.ih, p.ph, p.oh(), p.kh, p.sh);
-    padding(p.ic, row_multiple(p), rows, axis(p.iw, p.pw, p.ow(), p.kw, p.sw))
+    let rows = axis(p.ih, p.ph, oh, p.kh, p.sh);
+    padding(p.ic, row_multiple(p), rows, axis(p.iw, p.pw, &(0..p.ow()), p.kw, p.sw))
 }
 
 /// The padded output gradient: as far as windows of backward data reach.
 pub(super) fn grad_output_padding(p: &Conv2dProblem) -> Padding {
     let axis = |axis: PhaseAxis| Axis {
         size: axis.output,
-        before: axis.before(),
+        before: axis.before() as isize,
         padded: axis.padded(),
         windows: axis.input,
         stride: axis.stride,
@@ -78,8 +79,9 @@ pub(super) fn grad_output_padding(p: &Conv2dProblem) -> Padding {
 #[derive(Debug, Clone, Copy)]
 struct Axis {
     size: usize,
-    /// Zeros before the first position, and positions with all zeros.
-    before: usize,
+    /// Zeros before the first position, or, below zero, positions that are left out.
+    before: isize,
+    /// Positions with all zeros.
     padded: usize,
     /// Windows over them.
     windows: usize,
@@ -93,8 +95,9 @@ impl Axis {
         if self.stride > 1 {
             return self.padded;
         }
-        let after = self.padded.saturating_sub(self.before + self.size);
-        self.padded - self.before.min(after).min(self.padded - self.windows)
+        let before = self.before.max(0) as usize;
+        let after = self.padded.saturating_sub(self.size.saturating_add_signed(self.before));
+        self.padded - before.min(after).min(self.padded - self.windows)
     }
 }
 
@@ -109,8 +112,8 @@ fn padding(c: usize, row_multiple: usize, rows: Axis, cols: Axis) -> Padding {
         w: cols.size,
         padded_h,
         padded_w,
-        top: rows.before as isize,
-        left: cols.before as isize,
+        top: rows.before,
+        left: cols.before,
         tail: end.saturating_sub(padded_h * padded_w),
     }
 }
@@ -202,15 +205,15 @@ pub(super) fn phase_weight(p: &Conv2dProblem, (y, x): (Phase, Phase)) -> WindowW
     WindowWeight { window_rows, window_len, num_cols, next }
 }
 
-/// All output pixels of one sample.
-pub(super) fn forward_grid(p: &Conv2dProblem, padding: &Padding) -> Grid {
+/// The output pixels of the rows `oh` of one sample.
+pub(super) fn forward_grid(p: &Conv2dProblem, oh: &Range<usize>, padding: &Padding) -> Grid {
     Grid {
         num_samples: 1,
         x_first: 0,
         out_first: 0,
         x_sample_stride: padding.len(),
-        out_sample_stride: p.oh() * p.ow() * p.oc,
-        num_rows: p.oh(),
+        out_sample_stride: oh.len() * p.ow() * p.oc,
+        num_rows: oh.len(),
         num_cols: p.ow(),
         x_row_stride: p.sh * padding.row_pitch(),
         x_col_stride: p.sw * padding.pitch,

@@ -25,6 +25,7 @@ use direct::Direct;
 #[cfg(target_arch = "x86_64")]
 use dot::Dot;
 use half::bf16;
+use std::ops::Range;
 pub use sums::{GradInput, Moments, NormGradSums, Sums};
 use tile::Start;
 #[cfg(target_arch = "x86_64")]
@@ -43,7 +44,7 @@ pub struct Forward<'a, E> {
     pub packed: &'a [f32],
     /// `[oc]`
     pub bias: Option<&'a [f32]>,
-    /// `[n, oh, ow, oc]`
+    /// `[n, oh, ow, oc]`, or some rows of it
     pub output: &'a mut [E],
     /// What is added up over the output.
     pub sums: Sums<'a, E>,
@@ -66,10 +67,17 @@ pub struct Backward<'a, E> {
 
 impl<E: Element> Forward<'_, E> {
     /// Checks sizes, and writes the bias, if there is one, to all pixels: what products are added to.
-    fn begin(&mut self, p: &Conv2dProblem, kernel: &impl Conv2dKernel<E>) -> Start {
+    fn begin(
+        &mut self,
+        p: &Conv2dProblem,
+        oh: &Range<usize>,
+        kernel: &impl Conv2dKernel<E>,
+    ) -> Start {
         check_problem(p, kernel);
+        let all = *oh == (0..p.oh());
+        assert!(all || p.n == 1 && !oh.is_empty() && oh.end <= p.oh(), "{p} has no rows {oh:?}");
         assert_eq!(self.input.len(), p.input_len());
-        assert_eq!(self.output.len(), p.output_len());
+        assert_eq!(self.output.len(), p.n * oh.len() * p.ow() * p.oc);
         assert_eq!(self.packed.len(), kernel.packed_weight_len(p));
         let Some(bias) = self.bias else { return Start::Zero };
         assert_eq!(bias.len(), p.oc);
@@ -148,7 +156,17 @@ pub trait Conv2dKernel<E>: Sync + std::fmt::Debug {
 
     /// `output[n, oh, ow, oc] = bias[oc] + Σ input[n, oh·sh + kh − ph, ow·sw + kw − pw, ic] ·
     /// weight[oc, ic, kh, kw]`
-    fn run_forward(&self, p: &Conv2dProblem, call: Forward<'_, E>);
+    fn run_forward(&self, p: &Conv2dProblem, call: Forward<'_, E>) {
+        p.assert_valid();
+        self.run_forward_rows(p, 0..p.oh(), call);
+    }
+    /// [`run_forward`](Self::run_forward) of some output rows of one sample, or of all rows of all samples;
+    /// `output` has no others. From a multiple of [`row_step`](Self::row_step) on it makes the same bits.
+    fn run_forward_rows(&self, p: &Conv2dProblem, oh: Range<usize>, call: Forward<'_, E>);
+    /// Rows that are made together.
+    fn row_step(&self) -> usize {
+        1
+    }
     /// The adjoints of the forward in the input and in the weight, those that are asked for.
     fn run_backward(&self, p: &Conv2dProblem, call: Backward<'_, E>);
 

@@ -6,6 +6,7 @@ mod mutants;
 mod packed;
 mod problems;
 mod refused;
+mod rows;
 mod winograd;
 
 use std::collections::HashSet;

@@ -89,7 +89,7 @@ impl<'a> Layout<'a> {
 
     /// With as many positions at once as are taken of any number of samples up to this one.
     fn at_most(p: &'a Conv2dProblem, num_samples: usize) -> Self {
-        let (x, grad) = (input_padding(p), grad_output_padding(p));
+        let (x, grad) = (input_padding(p, &(0..p.oh())), grad_output_padding(p));
         let (channels, tap_columns) = (channels(p), tap_columns(p));
         let (pitch, num_rows) = if (p.sh, p.sw) == (1, 1) {
             (x.padded_w, x.padded_h)

@@ -25,6 +25,7 @@ use super::tile::{Start, TileElement};
 use super::{Backward, Conv2dKernel, Forward};
 use crate::padding::Padding;
 use crate::{Conv2dProblem, Isa, scratch};
+use std::ops::Range;
 use transform::{POINTS, Patches, point_len};
 
 /// F(2×2, 3×3) with one instruction set.
@@ -49,12 +50,18 @@ struct Walk {
 }
 
 impl Walk {
-    /// Of `c` channels of `h×w` pixels with so many zeros above and left.
-    fn new((c, h, w): (usize, usize, usize), (top, left): (usize, usize), channels: usize) -> Self {
-        let size = (h + 2 * top - 2, w + 2 * left - 2);
+    /// Of the rows `oh` and all columns of the result of `c` channels of `h×w` pixels with so many zeros
+    /// above and left.
+    fn new(
+        (c, h, w): (usize, usize, usize),
+        (top, left): (usize, usize),
+        oh: &Range<usize>,
+        channels: usize,
+    ) -> Self {
+        let size = (oh.len(), w + 2 * left - 2);
         let (rows, cols) = (size.0.div_ceil(2), size.1.div_ceil(2));
         let (padded_h, padded_w) = (2 * rows + 2, 2 * cols + 2);
-        let (top, left) = (top as isize, left as isize);
+        let (top, left) = (top as isize - oh.start as isize, left as isize);
         let padding = Padding { c, pitch: c, h, w, padded_h, padded_w, top, left, tail: 0 };
         let (sample_len, row_len) = (padding.len(), padding.row_pitch());
         let patches = Patches { channels: c, rows, cols, sample_len, row_len, first: 0 };
@@ -62,11 +69,15 @@ impl Walk {
     }
 
     fn forward(p: &Conv2dProblem) -> Self {
-        Self::new((p.ic, p.ih, p.iw), (p.ph, p.pw), p.oc)
+        Self::forward_rows(p, &(0..p.oh()))
+    }
+
+    fn forward_rows(p: &Conv2dProblem, oh: &Range<usize>) -> Self {
+        Self::new((p.ic, p.ih, p.iw), (p.ph, p.pw), oh, p.oc)
     }
 
     fn backward_data(p: &Conv2dProblem) -> Self {
-        Self::new((p.oc, p.oh(), p.ow()), (2 - p.ph, 2 - p.pw), p.ic)
+        Self::new((p.oc, p.oh(), p.ow()), (2 - p.ph, 2 - p.pw), &(0..p.ih), p.ic)
     }
 
     /// The tiles of the result.
@@ -117,7 +128,7 @@ impl Winograd {
             let outputs = &mut outputs[..POINTS * output_len];
             transform::input(self.0, &patches, x, tiles.clone(), inputs);
             let point = at_point(len, patches.channels, channels);
-            let grid = forward_grid(&point, &Padding::none(len, patches.channels));
+            let grid = forward_grid(&point, &(0..1), &Padding::none(len, patches.channels));
             for ((input, w), output) in inputs
                 .chunks_exact(input_len)
                 .zip(packed.chunks_exact(packing.len()))
@@ -235,16 +246,20 @@ impl Conv2dKernel<f32> for Winograd {
         });
     }
 
-    fn run_forward(&self, p: &Conv2dProblem, mut call: Forward<'_, f32>) {
-        let start = call.begin(p, self);
+    fn row_step(&self) -> usize {
+        2
+    }
+
+    fn run_forward_rows(&self, p: &Conv2dProblem, oh: Range<usize>, mut call: Forward<'_, f32>) {
+        let start = call.begin(p, &oh, self);
         let Forward { mut input, packed, output, mut sums, .. } = call;
-        let walk = Walk::forward(p);
+        let walk = Walk::forward_rows(p, &oh);
         let few = walk.samples_at_once(p.n);
         let padded_len = walk.padding.total_len(few);
         scratch::with(padded_len + 2 * walk.transformed_len(), |memory| {
             let (padded, transformed) = memory.split_at_mut(padded_len);
             let mut first = 0;
-            for output in output.chunks_mut(few * p.oh() * p.ow() * p.oc) {
+            for output in output.chunks_mut(few * oh.len() * p.ow() * p.oc) {
                 let samples = input.take_front(few * walk.padding.sample_len());
                 let x = walk.padding.pad(self.0, samples, padded);
                 self.multiply(&walk, x, packed, (start, output), transformed);
