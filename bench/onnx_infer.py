@@ -20,7 +20,7 @@ def export(name, batch, path):
     """Writes the network with this batch size as ONNX; returns its input as an array."""
     model, side, _ = build(name)
     x = images(batch, side)
-    warnings.simplefilter("ignore", DeprecationWarning)  # of the exporter that runs without onnxscript
+    warnings.simplefilter("ignore")  # of the exporter that runs without onnxscript
     torch.onnx.export(model.eval(), x, path, input_names=["x"], output_names=["y"], dynamo=False)
     return x.contiguous().numpy()
 
