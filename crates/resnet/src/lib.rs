@@ -57,5 +57,5 @@ pub use summary::{Summary, SummaryRow, summary};
 pub use surgery::{
     BlockIndex, ChangedNetwork, Insertion, NewBlocks, Place, SurgeryError, add_shortcuts,
     insert_blocks, layers_in_blocks, pass_through, remove_blocks, silence_block, strip_shortcuts,
-    swap_blocks, swappable_neighbours,
+    swap_blocks, swap_layers, swappable_blocks, swappable_layers,
 };

@@ -4,7 +4,8 @@ use residua_graph::{Graph, Weights};
 use residua_resnet::{
     Architecture, BlockIndex, ChangedNetwork, InitOptions, Insertion, NewBlocks, Place, Shape,
     SurgeryError, add_shortcuts, init_weights, insert_blocks, layers_in_blocks, pass_through,
-    remove_blocks, silence_block, strip_shortcuts, swap_blocks, swappable_neighbours,
+    remove_blocks, silence_block, strip_shortcuts, swap_blocks, swap_layers, swappable_blocks,
+    swappable_layers,
 };
 
 /// A network with weights that are all different.
@@ -288,7 +289,7 @@ fn swapped_twice_is_as_before() {
         ["resnet20", "plain20", "preact-resnet20", "resnet29-bottleneck", "dense-resnet8-no-norm"]
     {
         let before = network(name);
-        let pairs = swappable_neighbours(&before.0);
+        let pairs = swappable_blocks(&before.0);
         assert!(!pairs.is_empty(), "{name}");
         for [a, b] in pairs {
             let weights = swap_blocks(&before.0, &before.1, a, b).unwrap();
@@ -322,13 +323,65 @@ fn blocks_of_other_shapes_are_not_swapped() {
     assert!(refusal("layer1.1", "layer2.1").contains("have other shapes"));
     assert_eq!(refusal("layer1.1", "layer1.3"), "resnet20 has no block layer1.3");
     let names = |name| -> Vec<String> {
-        let pairs = swappable_neighbours(&network(name).0).into_iter();
+        let pairs = swappable_blocks(&network(name).0).into_iter();
         pairs.map(|[a, b]| format!("{a} {b}")).collect()
     };
     let within =
         ["layer1.0 layer1.1", "layer1.1 layer1.2", "layer2.1 layer2.2", "layer3.1 layer3.2"];
     assert_eq!(names("resnet20"), within);
     assert_eq!(names("resnet20-projection"), within);
+}
+
+#[test]
+fn layers_swapped_twice_are_as_before() {
+    for name in ["plain20", "plain20-no-norm", "dense-plain8"] {
+        let before = network(name);
+        let pairs = swappable_layers(&before.0);
+        assert!(!pairs.is_empty(), "{name}");
+        for [a, b] in pairs {
+            let weights = swap_layers(&before.0, &before.1, &a, &b).unwrap();
+            let (architecture, kept) = (before.0.clone(), Vec::new());
+            let swapped = ChangedNetwork { architecture, weights, kept };
+            // A layer's tensors and its batch norm's: `layer1.0.conv2.`, `layer1.0.bn2.`
+            let prefixes = |layer: &str| {
+                let end = layer.rfind(|c: char| !c.is_ascii_digit()).unwrap() + 1;
+                let block = &layer[..layer.rfind('.').unwrap()];
+                [format!("{layer}."), format!("{block}.bn{}.", &layer[end..])]
+            };
+            let mut num_moved = 0;
+            for (tensor, origin) in origins(&before, &swapped) {
+                let moved = |from: &str, to: &str| {
+                    let mut pairs = prefixes(from).into_iter().zip(prefixes(to));
+                    let found = pairs.find(|(from, _)| tensor.starts_with(from));
+                    found.map(|(from, to)| tensor.replace(&from, &to))
+                };
+                let expected = moved(&a, &b).or_else(|| moved(&b, &a));
+                num_moved += usize::from(expected.is_some());
+                assert_eq!(origin, Some(expected.unwrap_or(tensor)), "{name}: {a} and {b}");
+            }
+            let graph = graph(&before.0);
+            let has_norm = !graph.buffers().is_empty();
+            assert_eq!(num_moved, if has_norm { 10 } else { 4 }, "{name}: {a} and {b}");
+            let back = swap_layers(&before.0, &swapped.weights, &b, &a).unwrap();
+            assert_eq!(back, before.1, "{name}: {a} and {b}");
+        }
+    }
+}
+
+#[test]
+fn layers_of_other_shapes_are_not_swapped() {
+    let (architecture, weights) = network("plain20");
+    let refusal =
+        |a: &str, b: &str| swap_layers(&architecture, &weights, a, b).unwrap_err().to_string();
+    assert_eq!(
+        refusal("layer2.0.conv1", "layer2.0.conv2"),
+        "plain20: tensors of layer layer2.0.conv1 have other shapes than those of layer layer2.0.conv2"
+    );
+    assert_eq!(refusal("layer1.0.conv1", "conv1"), "plain20 has no layer conv1 in its blocks");
+    let pairs = swappable_layers(&architecture);
+    assert_eq!(pairs.len(), 5 + 4 + 4);
+    assert_eq!(pairs[0], ["layer1.0.conv1", "layer1.0.conv2"]);
+    assert_eq!(pairs[5], ["layer2.0.conv2", "layer2.1.conv1"]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 mod section;
 
+use std::iter::repeat_n;
 use std::sync::Arc;
 
 use rand::SeedableRng;
@@ -9,7 +10,7 @@ use residua_data::{Dataset, OnProgress, Progress, Split};
 use residua_format::Model;
 use residua_resnet::{
     Architecture, BlockIndex, Shortcut, SurgeryError, layers_in_blocks, pass_through,
-    remove_blocks, silence_block, swap_blocks, swappable_neighbours,
+    remove_blocks, silence_block, swap_blocks, swap_layers, swappable_blocks, swappable_layers,
 };
 use residua_train::EvalOptions;
 use serde::{Deserialize, Serialize};
@@ -58,8 +59,14 @@ pub struct LesionedNetwork {
     pub left_out: Vec<LeftOut>,
     /// Random sets of blocks deleted.
     pub random: Vec<RandomDeletion>,
+    /// Random sets of layers deleted, of a plain network.
+    #[serde(default)]
+    pub random_layers: Vec<RandomDeletion>,
     /// Neighbouring blocks swapped.
     pub swaps: Vec<Swapped>,
+    /// Neighbouring layers swapped, of a plain network.
+    #[serde(default)]
+    pub layer_swaps: Vec<Swapped>,
 }
 
 /// A network without a block or a layer.
@@ -95,21 +102,23 @@ pub struct LeftOut {
     pub reason: String,
 }
 
-/// A network without a random set of blocks.
+/// A network without a random set of blocks or layers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RandomDeletion {
-    /// The blocks, in order.
-    pub blocks: Vec<String>,
+    /// The blocks or layers, in order.
+    #[serde(alias = "blocks")]
+    pub parts: Vec<String>,
     /// How well the rest does.
     #[serde(flatten)]
     pub score: Score,
 }
 
-/// A network with two blocks swapped.
+/// A network with two blocks or layers swapped.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Swapped {
-    /// The blocks.
-    pub blocks: [String; 2],
+    /// The blocks or layers.
+    #[serde(alias = "blocks")]
+    pub parts: [String; 2],
     /// How well it does.
     #[serde(flatten)]
     pub score: Score,
@@ -122,11 +131,11 @@ pub struct LesionOptions {
     pub split: Split,
     /// How.
     pub eval: EvalOptions,
-    /// Numbers of blocks that are deleted together.
+    /// Numbers of blocks, and of a plain network's layers, that are deleted together.
     pub random: Vec<usize>,
     /// Random sets for each of these numbers.
     pub draws: usize,
-    /// Whether neighbouring blocks are swapped.
+    /// Whether neighbouring blocks, and a plain network's layers, are swapped.
     pub swaps: bool,
     /// Decides the random sets.
     pub seed: u64,
@@ -179,7 +188,9 @@ enum Case {
     Block(BlockIndex),
     Layer(String),
     Random(Vec<BlockIndex>),
+    RandomLayers(Vec<String>),
     Swap([BlockIndex; 2]),
+    LayerSwap([String; 2]),
 }
 
 impl Case {
@@ -190,7 +201,12 @@ impl Case {
             Self::Block(block) => return delete(model, &[*block]),
             Self::Random(blocks) => return delete(model, blocks),
             Self::Layer(layer) => pass_through(architecture, weights, layer)?,
+            Self::RandomLayers(layers) => {
+                let pass = |weights, layer: &String| pass_through(architecture, &weights, layer);
+                layers.iter().try_fold(weights.clone(), pass)?
+            }
             Self::Swap([a, b]) => swap_blocks(architecture, weights, *a, *b)?,
+            Self::LayerSwap([a, b]) => swap_layers(architecture, weights, a, b)?,
         };
         Ok(Model { weights, ..model.clone() })
     }
@@ -215,31 +231,49 @@ fn delete(model: &Model, blocks: &[BlockIndex]) -> Result<Model, SurgeryError> {
 fn cases(subject: &Subject<'_>, options: &LesionOptions) -> Result<Vec<Case>, StudyError> {
     let architecture = &subject.model.architecture;
     let deletable = deletable(architecture);
+    let layers = passable_layers(architecture);
     let mut cases = vec![Case::Intact];
     cases.extend(deletable.iter().copied().map(Case::Block));
-    if architecture.shortcut() == Shortcut::None {
-        let layers = layers_in_blocks(architecture).into_iter();
-        let passable = layers.filter(|(_, obstacle)| obstacle.is_none());
-        cases.extend(passable.map(|(name, _)| Case::Layer(name)));
-    }
+    cases.extend(layers.iter().cloned().map(Case::Layer));
     let mut rng = ChaCha8Rng::seed_from_u64(options.seed);
-    for &number in &options.random {
-        for _ in 0..options.draws {
-            let blocks = draw(architecture, &deletable, number, &mut rng);
-            if blocks.len() < number {
-                return Err(StudyError::Unsuitable {
-                    subject: subject.name.to_owned(),
-                    got: format!("{number} blocks to delete at once"),
-                    expected: format!("at most {}", blocks.len()),
-                });
-            }
-            cases.push(Case::Random(blocks));
+    let sizes = || options.random.iter().flat_map(|&size| repeat_n(size, options.draws));
+    for size in sizes() {
+        let blocks = draw(architecture, &deletable, size, &mut rng);
+        if blocks.len() < size {
+            return Err(StudyError::Unsuitable {
+                subject: subject.name.to_owned(),
+                got: format!("{size} blocks to delete at once"),
+                expected: format!("at most {}", blocks.len()),
+            });
         }
+        cases.push(Case::Random(blocks));
+    }
+    if !layers.is_empty() {
+        cases.extend(sizes().map(|size| Case::RandomLayers(draw_layers(&layers, size, &mut rng))));
     }
     if options.swaps {
-        cases.extend(swappable_neighbours(architecture).into_iter().map(Case::Swap));
+        cases.extend(swappable_blocks(architecture).into_iter().map(Case::Swap));
+        if architecture.shortcut() == Shortcut::None {
+            cases.extend(swappable_layers(architecture).into_iter().map(Case::LayerSwap));
+        }
     }
     Ok(cases)
+}
+
+/// Layers of a plain network that can be deleted, also together.
+fn passable_layers(architecture: &Architecture) -> Vec<String> {
+    if architecture.shortcut() != Shortcut::None {
+        return Vec::new();
+    }
+    let layers = layers_in_blocks(architecture).into_iter();
+    layers.filter(|(_, obstacle)| obstacle.is_none()).map(|(name, _)| name).collect()
+}
+
+/// A random set of layers, in order. A plain network has more of them than blocks that can be deleted.
+fn draw_layers(layers: &[String], size: usize, rng: &mut ChaCha8Rng) -> Vec<String> {
+    let mut drawn = rand::seq::index::sample(rng, layers.len(), size).into_vec();
+    drawn.sort_unstable();
+    drawn.into_iter().map(|i| layers[i].clone()).collect()
 }
 
 /// Blocks that can be deleted one at a time.
@@ -297,7 +331,9 @@ impl LesionedNetwork {
             layers: Vec::new(),
             left_out: left_out(architecture),
             random: Vec::new(),
+            random_layers: Vec::new(),
             swaps: Vec::new(),
+            layer_swaps: Vec::new(),
         };
         for (case, score) in measured {
             match case {
@@ -310,13 +346,17 @@ impl LesionedNetwork {
                     network.layers.push(Deleted { name, left: Left::Input, score });
                 }
                 Case::Random(blocks) => {
-                    let blocks = blocks.iter().map(ToString::to_string).collect();
-                    network.random.push(RandomDeletion { blocks, score });
+                    let parts = blocks.iter().map(ToString::to_string).collect();
+                    network.random.push(RandomDeletion { parts, score });
+                }
+                Case::RandomLayers(parts) => {
+                    network.random_layers.push(RandomDeletion { parts, score });
                 }
                 Case::Swap(blocks) => {
-                    let blocks = blocks.map(|block| block.to_string());
-                    network.swaps.push(Swapped { blocks, score });
+                    let parts = blocks.map(|block| block.to_string());
+                    network.swaps.push(Swapped { parts, score });
                 }
+                Case::LayerSwap(parts) => network.layer_swaps.push(Swapped { parts, score }),
             }
         }
         Ok(network)

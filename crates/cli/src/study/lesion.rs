@@ -18,8 +18,8 @@ use crate::{model_data, model_file, progress};
 ///
 /// Of a network with shortcuts a block's branch is silenced, so that its shortcut is left. Of a plain
 /// network blocks are taken out, and single layers replaced by the identity, where input and output have
-/// the same shape; the others are listed. Random sets and swaps are of blocks in either. Nothing is trained
-/// after it.
+/// the same shape; the others are listed. Random sets and swaps are of blocks, and of a plain network's layers
+/// too. Nothing is trained after it.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct LesionArgs {
@@ -33,7 +33,7 @@ pub(crate) struct LesionArgs {
     #[arg(long, value_name = "SPLIT", default_value = "test",
           value_parser = one_of::<Split>(&["train", "dev", "test"]))]
     split: Split,
-    /// Delete random sets of so many blocks too; several numbers with commas between them
+    /// Delete random sets of so many blocks (and layers) too; several numbers with commas between them
     #[arg(long, value_name = "NUMBERS", value_delimiter = ',',
           value_parser = clap::value_parser!(u32).range(1..))]
     random: Vec<u32>,
@@ -41,7 +41,7 @@ pub(crate) struct LesionArgs {
     #[arg(long, value_name = "NUMBER", default_value = "5", requires = "random",
           value_parser = clap::value_parser!(u32).range(1..))]
     draws: u32,
-    /// Swap neighbouring blocks of the same shape too
+    /// Swap neighbouring blocks (and layers) of the same shape too
     #[arg(long)]
     swaps: bool,
     /// Decides the random sets

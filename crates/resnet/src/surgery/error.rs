@@ -54,15 +54,15 @@ pub enum SurgeryError {
         /// The architecture's name.
         architecture: String,
     },
-    /// Blocks that can't stand for each other.
-    #[error("{architecture}: tensors of block {a} have other shapes than those of block {b}")]
+    /// Blocks or layers that can't stand for each other.
+    #[error("{architecture}: tensors of {a} have other shapes than those of {b}")]
     NotAlike {
         /// The architecture's name.
         architecture: String,
-        /// A block.
-        a: BlockIndex,
+        /// A block or layer.
+        a: String,
         /// The other.
-        b: BlockIndex,
+        b: String,
     },
     /// A layer outside of blocks, or none.
     #[error("{architecture} has no layer {layer} in its blocks")]

@@ -32,7 +32,7 @@ pub use pass_through::{layers_in_blocks, pass_through};
 pub use remove::{BlockIndex, remove_blocks};
 pub use shortcuts::{add_shortcuts, strip_shortcuts};
 pub use silence::silence_block;
-pub use swap::{swap_blocks, swappable_neighbours};
+pub use swap::{swap_blocks, swap_layers, swappable_blocks, swappable_layers};
 
 use crate::{Architecture, ArchitectureError, BlockSpan};
 

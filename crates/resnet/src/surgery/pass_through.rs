@@ -55,11 +55,11 @@ pub fn layers_in_blocks(architecture: &Architecture) -> Vec<(String, Option<&'st
 }
 
 /// The index of a layer's node.
-fn position(graph: &Graph, layer: &str) -> Option<usize> {
+pub(super) fn position(graph: &Graph, layer: &str) -> Option<usize> {
     graph.nodes().iter().position(|node| node.name == layer && is_layer_in_block(node))
 }
 
-fn is_layer_in_block(node: &Node) -> bool {
+pub(super) fn is_layer_in_block(node: &Node) -> bool {
     let is_layer = matches!(node.op, Op::Conv2d { .. } | Op::Linear { .. });
     is_layer && split_name(&node.name).is_some()
 }

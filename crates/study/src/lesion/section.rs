@@ -1,11 +1,49 @@
 use residua_resnet::BlockIndex;
 use residua_train::plot::{Line, LineChart, LineStyle};
 
-use super::{Deleted, Left, Lesion, LesionedNetwork, Swapped};
+use super::{Deleted, Left, Lesion, LesionedNetwork, RandomDeletion, Swapped};
 use crate::section::{mean, median, percent, points, standard_deviation};
 use crate::{Chart, Score, Section, Table};
 
 const ERROR: &str = "top-1 error (%)";
+
+/// What random sets and swaps are of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Block,
+    Layer,
+}
+
+impl Part {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Block => "block",
+            Self::Layer => "layer",
+        }
+    }
+
+    fn random(self, network: &LesionedNetwork) -> &[RandomDeletion] {
+        match self {
+            Self::Block => &network.random,
+            Self::Layer => &network.random_layers,
+        }
+    }
+
+    fn swaps(self, network: &LesionedNetwork) -> &[Swapped] {
+        match self {
+            Self::Block => &network.swaps,
+            Self::Layer => &network.layer_swaps,
+        }
+    }
+
+    /// What a plot of it is called.
+    fn chart_name(self, of_blocks: &str) -> String {
+        match self {
+            Self::Block => of_blocks.to_owned(),
+            Self::Layer => format!("{of_blocks}-layers"),
+        }
+    }
+}
 
 impl Lesion {
     /// What was found, as a person reads it.
@@ -17,13 +55,15 @@ impl Lesion {
             charts.push(self.layer_chart());
             tables.extend(self.networks.iter().filter_map(layer_table));
         }
-        if is_any(|network| network.random.len()) {
-            charts.push(self.random_chart());
-            tables.push(self.random_table());
-        }
-        if is_any(|network| network.swaps.len()) {
-            charts.push(self.swap_chart());
-            tables.extend(self.networks.iter().filter_map(swap_table));
+        for part in [Part::Block, Part::Layer] {
+            if self.networks.iter().any(|network| !part.random(network).is_empty()) {
+                charts.push(self.random_chart(part));
+                tables.push(self.random_table(part));
+            }
+            if self.networks.iter().any(|network| !part.swaps(network).is_empty()) {
+                charts.push(self.swap_chart(part));
+                tables.extend(self.networks.iter().filter_map(|n| swap_table(n, part)));
+            }
         }
         Section {
             title: format!("Deleted blocks: {}", self.names().join(", ")),
@@ -98,20 +138,18 @@ impl Lesion {
         self.chart_over_names(title, x_label, &parts)
     }
 
-    fn swap_chart(&self) -> Chart {
-        let parts = |network: &LesionedNetwork| {
-            let name = |swap: &Swapped| swap.blocks[0].clone();
-            network.swaps.iter().map(|swap| (name(swap), swap.score)).collect()
+    fn swap_chart(&self, part: Part) -> Chart {
+        let parts = |network| {
+            let swaps = part.swaps(network).iter();
+            swaps.map(|swap| (swap.parts[0].clone(), swap.score)).collect()
         };
         let parts: Vec<Vec<_>> = self.networks.iter().map(parts).collect();
-        let title = "Error with two neighbours swapped";
-        Chart {
-            name: "swaps".to_owned(),
-            caption:
-                "The error with a block and the next one swapped. Dashed: of the intact network."
-                    .to_owned(),
-            lines: self.chart_over_names(title, "block swapped with the next", &parts),
-        }
+        let (word, title) = (part.word(), "Error with two neighbours swapped");
+        let caption = format!(
+            "The error with a {word} and the next one swapped. Dashed: of the intact network."
+        );
+        let lines = self.chart_over_names(title, &format!("{word} swapped with the next"), &parts);
+        Chart { name: part.chart_name("swaps"), caption, lines }
     }
 
     /// A line for each network that has parts, and the dashed one of the intact network.
@@ -138,10 +176,10 @@ impl Lesion {
         LineChart { lines, x_names, ..LineChart::new(title, x_label, ERROR) }
     }
 
-    fn random_chart(&self) -> Chart {
+    fn random_chart(&self, part: Part) -> Chart {
         let mut lines = Vec::new();
         for (color, network) in self.networks.iter().enumerate() {
-            let sets = random_errors(network);
+            let sets = random_errors(part.random(network));
             let points: Vec<_> = sets.iter().map(|(k, all)| (*k as f64, mean(all))).collect();
             let Some(&(last, _)) = points.last() else { continue };
             let spread = sets.iter().map(|(_, errors)| standard_deviation(errors)).collect();
@@ -149,9 +187,11 @@ impl Lesion {
             lines.push(line.style(LineStyle::Marked));
             lines.push(intact(network, color, [0.0, last]));
         }
-        let chart = LineChart::new("Error without random sets of blocks", "deleted blocks", ERROR);
+        let word = part.word();
+        let title = format!("Error without random sets of {word}s");
+        let chart = LineChart::new(title, format!("deleted {word}s"), ERROR);
         Chart {
-            name: "random".to_owned(),
+            name: part.chart_name("random"),
             caption:
                 "Mean and standard deviation of the error over random sets. Dashed: of the intact \
                       network."
@@ -160,11 +200,12 @@ impl Lesion {
         }
     }
 
-    fn random_table(&self) -> Table {
+    fn random_table(&self, part: Part) -> Table {
         let header = ["Network", ">deleted", ">sets", ">mean error", ">lowest", ">highest"];
-        let mut table = Table::new("Random sets of blocks deleted together", header);
+        let caption = format!("Random sets of {}s deleted together", part.word());
+        let mut table = Table::new(caption, header);
         for network in &self.networks {
-            for (number, errors) in random_errors(network) {
+            for (number, errors) in random_errors(part.random(network)) {
                 let lowest = errors.iter().copied().fold(f64::INFINITY, f64::min);
                 let highest = errors.iter().copied().fold(0.0, f64::max);
                 table.row([
@@ -183,20 +224,28 @@ impl Lesion {
     fn findings(&self) -> Vec<String> {
         let mut findings = Vec::new();
         for network in &self.networks {
-            let LesionedNetwork { intact, blocks, layers, swaps, .. } = network;
+            let LesionedNetwork { intact, blocks, layers, .. } = network;
             let parts = |parts: &[Deleted]| -> Vec<_> {
                 parts.iter().map(|part| (part.name.clone(), part.score)).collect()
             };
-            let swaps: Vec<_> =
-                swaps.iter().map(|swap| (swap.blocks.join(" and "), swap.score)).collect();
+            let swaps = |part: Part| -> Vec<_> {
+                let swaps = part.swaps(network).iter();
+                swaps.map(|swap| (swap.parts.join(" and "), swap.score)).collect()
+            };
             let all = [
                 ("Without one of its blocks", parts(blocks)),
                 ("Without one of its layers", parts(layers)),
-                ("With two neighbours swapped", swaps),
+                ("With two neighbouring blocks swapped", swaps(Part::Block)),
+                ("With two neighbouring layers swapped", swaps(Part::Layer)),
             ];
             let all = all.iter().filter_map(|(what, parts)| change(what, *intact, parts));
             findings.extend(all.map(|text| format!("{}: {text}", network.name)));
-            findings.extend(random_finding(network));
+            findings.extend(
+                [Part::Block, Part::Layer]
+                    .map(|part| random_finding(network, part))
+                    .into_iter()
+                    .flatten(),
+            );
             findings.extend(left_out(network));
         }
         findings.extend(self.comparison());
@@ -282,23 +331,24 @@ fn layer_table(network: &LesionedNetwork) -> Option<Table> {
     (!table.rows.is_empty()).then_some(table)
 }
 
-fn swap_table(network: &LesionedNetwork) -> Option<Table> {
-    let caption = format!("{}: two neighbours swapped", network.name);
-    let mut table = Table::new(caption, ["Block", "and", ">error", ">change"]);
-    for Swapped { blocks: [a, b], score } in &network.swaps {
+fn swap_table(network: &LesionedNetwork, part: Part) -> Option<Table> {
+    let caption = format!("{}: two neighbouring {}s swapped", network.name, part.word());
+    let first = if part == Part::Block { "Block" } else { "Layer" };
+    let mut table = Table::new(caption, [first, "and", ">error", ">change"]);
+    for Swapped { parts: [a, b], score } in part.swaps(network) {
         table.row([a, b, &percent(score.top1_error), &rise(network, *score)]);
     }
     (!table.rows.is_empty()).then_some(table)
 }
 
-/// Errors for each number of blocks, in rising order.
-fn random_errors(network: &LesionedNetwork) -> Vec<(usize, Vec<f64>)> {
-    let mut numbers: Vec<usize> = network.random.iter().map(|one| one.blocks.len()).collect();
+/// Errors for each size of a set, in rising order.
+fn random_errors(sets: &[RandomDeletion]) -> Vec<(usize, Vec<f64>)> {
+    let mut numbers: Vec<usize> = sets.iter().map(|set| set.parts.len()).collect();
     numbers.sort_unstable();
     numbers.dedup();
     let errors = |number: usize| {
-        let sets = network.random.iter().filter(|one| one.blocks.len() == number);
-        (number, sets.map(|one| one.score.top1_error).collect())
+        let sets = sets.iter().filter(|set| set.parts.len() == number);
+        (number, sets.map(|set| set.score.top1_error).collect())
     };
     numbers.into_iter().map(errors).collect()
 }
@@ -321,8 +371,8 @@ fn change(what: &str, intact: Score, parts: &[(String, Score)]) -> Option<String
     ))
 }
 
-fn random_finding(network: &LesionedNetwork) -> Option<String> {
-    let means: Vec<_> = random_errors(network)
+fn random_finding(network: &LesionedNetwork, part: Part) -> Option<String> {
+    let means: Vec<_> = random_errors(part.random(network))
         .into_iter()
         .map(|(number, errors)| (number, mean(&errors)))
         .collect();
@@ -331,9 +381,10 @@ fn random_finding(network: &LesionedNetwork) -> Option<String> {
     let how = if rises { "never falling" } else { "with falls" };
     (first < last).then(|| {
         format!(
-            "{}: from {first} to {last} random blocks deleted, the mean error goes from {} to {}, {how} \
+            "{}: from {first} to {last} random {}s deleted, the mean error goes from {} to {}, {how} \
              in between.",
             network.name,
+            part.word(),
             percent(first_mean),
             percent(last_mean),
         )

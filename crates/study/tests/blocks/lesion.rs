@@ -5,7 +5,7 @@ use std::sync::Mutex;
 use residua_data::{Progress, Split};
 use residua_engine::Precision;
 use residua_format::Model;
-use residua_resnet::{remove_blocks, silence_block, swap_blocks};
+use residua_resnet::{pass_through, remove_blocks, silence_block, swap_blocks, swap_layers};
 use residua_study::{
     Deleted, Left, Lesion, LesionOptions, Record, Study, StudyError, Subject, difference, lesion,
 };
@@ -96,7 +96,7 @@ fn every_block_of_a_residual_network_is_deleted_in_turn() {
         assert_eq!((found.top1_error, found.mean_loss), score(silenced), "{name}");
     }
     let [swap] = &network.swaps[..] else { panic!("{:?}", network.swaps) };
-    let [a, b] = swap.blocks.each_ref().map(|block| block.parse().unwrap());
+    let [a, b] = swap.parts.each_ref().map(|block| block.parse().unwrap());
     let swapped = swap_blocks(architecture, weights, a, b).unwrap();
     assert_eq!((swap.score.top1_error, swap.score.mean_loss), score(swapped));
 }
@@ -132,7 +132,7 @@ fn random_sets_follow_the_seed_and_fit_the_network() {
     let with =
         |random: &[usize], seed| LesionOptions { random: random.to_vec(), seed, ..options() };
     let sets = |found: &Lesion, network: usize| -> Vec<Vec<String>> {
-        found.networks[network].random.iter().map(|one| one.blocks.clone()).collect()
+        found.networks[network].random.iter().map(|one| one.parts.clone()).collect()
     };
     let names = ["resnet14-w4", "plain14-w4"];
     let found = study(&names, &with(&[1, 3], 4)).unwrap();
@@ -155,6 +155,52 @@ fn random_sets_follow_the_seed_and_fit_the_network() {
 }
 
 #[test]
+fn random_sets_and_swaps_of_a_plain_network_are_of_its_layers_too() {
+    let options = LesionOptions { random: vec![2], swaps: true, ..options() };
+    let found = study(&["plain14-w4", "resnet14-w4"], &options).unwrap();
+    let [plain, residual] = &found.networks[..] else { panic!("{found:?}") };
+    assert!(residual.random_layers.is_empty() && residual.layer_swaps.is_empty());
+    let (dataset, model) = (shapes(), untrained("plain14-w4"));
+    let (architecture, intact) = (&model.architecture, &model.weights);
+    let score = |weights| {
+        let model = Model { weights, ..model.clone() };
+        evaluate(&model, &dataset, Split::Test, &EvalOptions::new(20)).unwrap().mean_loss
+    };
+    assert_eq!(plain.random_layers.len(), 3);
+    for set in &plain.random_layers {
+        let [a, b] = &set.parts[..] else { panic!("{set:?}") };
+        let passed = pass_through(architecture, intact, a).unwrap();
+        let passed = pass_through(architecture, &passed, b).unwrap();
+        assert_eq!(set.score.mean_loss, score(passed), "{a} and {b}");
+    }
+    // Of the four layers of each stage, the first of the second and the third has another shape.
+    assert_eq!(plain.layer_swaps.len(), 3 + 2 + 2);
+    for swap in &plain.layer_swaps {
+        let [a, b] = &swap.parts;
+        let swapped = swap_layers(architecture, intact, a, b).unwrap();
+        assert_eq!(swap.score.mean_loss, score(swapped), "{a} and {b}");
+    }
+}
+
+#[test]
+fn records_from_before_there_were_sets_of_layers_are_read() {
+    let all = LesionOptions { random: vec![1], swaps: true, ..options() };
+    let found = study(&["resnet14-w4"], &all).unwrap();
+    let mut record = serde_json::to_value(&found).unwrap();
+    let network = &mut record["networks"][0];
+    for kind in ["random", "swaps"] {
+        for one in network[kind].as_array_mut().unwrap() {
+            let one = one.as_object_mut().unwrap();
+            let parts = one.remove("parts").unwrap();
+            one.insert("blocks".to_owned(), parts);
+        }
+    }
+    let network = network.as_object_mut().unwrap();
+    assert!(network.remove("random_layers").is_some() && network.remove("layer_swaps").is_some());
+    assert_eq!(serde_json::from_value::<Lesion>(record).unwrap(), found);
+}
+
+#[test]
 fn progress_counts_to_its_end() {
     let (dataset, seen) = (shapes(), Mutex::new(Vec::new()));
     let model = untrained("resnet8-w4");
@@ -172,13 +218,14 @@ fn a_record_of_it_can_be_read_again_and_shown() {
     let found = study(&["plain14-w4", "resnet14-w4"], &all).unwrap();
     let section = found.section();
     let charts: Vec<_> = section.charts.iter().map(|chart| chart.name.as_str()).collect();
-    assert_eq!(charts, ["blocks", "layers", "random", "swaps"]);
+    let expected = ["blocks", "layers", "random", "swaps", "random-layers", "swaps-layers"];
+    assert_eq!(charts, expected);
     let blocks = &section.charts[0].lines;
     let names = ["layer1.0", "layer1.1", "layer2.0", "layer2.1", "layer3.0", "layer3.1"];
     assert_eq!(blocks.x_names, names);
     let places: Vec<f64> = blocks.lines[0].points.iter().map(|point| point.0).collect();
     assert_eq!(places, [1.0, 2.0, 4.0, 6.0], "the plain network's blocks under their names");
-    assert_eq!(section.tables.len(), 2 + 1 + 1 + 2);
+    assert_eq!(section.tables.len(), 2 + 1 + 1 + 2 + 1 + 1);
     assert!(
         section
             .findings
