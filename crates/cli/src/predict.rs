@@ -1,12 +1,11 @@
 //! `residua predict`: what a model takes images for.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Error, Result, bail, ensure};
 use clap::Args;
 use rayon::prelude::*;
-use residua_data::{Preprocessing, Resize};
+use residua_data::{ImageFiles, Preprocessing, Resize};
 use residua_format::Model;
 use residua_train::Predictor;
 use serde::Serialize;
@@ -104,44 +103,13 @@ fn inputs(args: &PredictArgs) -> Result<Vec<Input>> {
             inputs.push(Input::Image(path.clone()));
             continue;
         }
-        let mut images = Vec::new();
-        find_images(path, &mut images)?;
+        let images = ImageFiles::find(path)?.paths;
         match images.is_empty() {
             true => inputs.push(Input::Nothing(path.clone())),
             false => inputs.extend(images.into_iter().map(Input::Image)),
         }
     }
     Ok(inputs)
-}
-
-/// The images in a folder and below, in the order of their names; hidden ones and folders that are links aside.
-fn find_images(folder: &Path, images: &mut Vec<PathBuf>) -> Result<()> {
-    let entries = fs::read_dir(folder).and_then(|entries| entries.collect::<Result<Vec<_>, _>>());
-    let entries = entries.with_context(|| format!("cannot read {}", folder.display()))?;
-    let mut paths: Vec<_> = entries.iter().map(fs::DirEntry::path).collect();
-    paths.sort();
-    let is_hidden =
-        |path: &Path| path.file_name().is_some_and(|name| name.as_encoded_bytes()[0] == b'.');
-    for path in paths.into_iter().filter(|path| !is_hidden(path)) {
-        if path.is_dir() {
-            // A link may lead back to where it is.
-            if path.is_symlink() {
-                continue;
-            }
-            find_images(&path, images)?;
-        } else if is_image(&path) {
-            images.push(path);
-        }
-    }
-    Ok(())
-}
-
-/// Whether a name ends as an image's.
-fn is_image(path: &Path) -> bool {
-    const ENDINGS: [&str; 11] =
-        ["jpg", "jpeg", "jpe", "jfif", "png", "bmp", "webp", "gif", "tif", "tiff", "apng"];
-    let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
-    ending.is_some_and(|ending| ENDINGS.contains(&ending.as_str()))
 }
 
 fn predict(args: &PredictArgs, model: &Model, inputs: &[Input]) -> Result<Outcome> {

@@ -55,6 +55,7 @@ pub use dataset::{Dataset, Kind};
 pub use error::{BadSample, DataError, Issue};
 pub use export::export_image_folder;
 pub use image_file::Pixels;
+pub use image_folder::ImageFiles;
 pub use loader::{Batch, EvalLoader, LoaderOptions, TrainLoader, default_workers};
 pub use preprocessing::{Preprocessing, Resize};
 pub use progress::{OnProgress, Progress, ProgressCount};

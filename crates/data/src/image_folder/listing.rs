@@ -1,6 +1,6 @@
-use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::walk::{ImageFiles, is_image_name, sorted_entries};
 use crate::DataError;
 use crate::split::GivenSplits;
 
@@ -11,14 +11,7 @@ pub(crate) const DEV_NAMES: [&str; 4] = ["val", "valid", "validation", "dev"];
 const SPLIT_NAMES: [&str; 8] =
     ["train", "training", "test", "testing", "val", "valid", "validation", "dev"];
 
-/// Files with another ending are not looked at.
-const EXTENSIONS: [&str; 11] =
-    ["jpg", "jpeg", "jpe", "jfif", "png", "bmp", "webp", "gif", "tif", "tiff", "apng"];
-
 const EXPECTED: &str = "expected the splits as train, val and test";
-
-/// How deep class folders may be nested below the class.
-const MAX_DEPTH: usize = 16;
 
 /// The images of a folder, in an order that does not depend on the file system.
 pub(super) struct Listing {
@@ -77,30 +70,16 @@ impl Listing {
                 let problem = format!("class `{name}` does not occur in train");
                 return Err(DataError::invalid(folder.display().to_string(), problem));
             };
-            let before = self.paths.len();
-            self.append_images(&class_folder, 0)?;
-            if self.paths.len() == before {
+            let ImageFiles { paths, num_ignored } = ImageFiles::find(&class_folder)?;
+            if paths.is_empty() {
                 let problem = "the class folder has no images (JPEG, PNG, BMP, WebP, GIF, TIFF)";
                 return Err(DataError::invalid(class_folder.display().to_string(), problem));
             }
+            self.paths.extend(paths);
+            self.num_ignored += num_ignored;
             self.labels.resize(self.paths.len(), label as u32);
         }
         Ok((first..self.paths.len() as u32).collect())
-    }
-
-    fn append_images(&mut self, folder: &Path, depth: usize) -> Result<(), DataError> {
-        for path in sorted_entries(folder)? {
-            let is_folder = path.is_dir();
-            // A link to a folder may lead round in a circle.
-            if is_folder && depth < MAX_DEPTH && !path.is_symlink() {
-                self.append_images(&path, depth + 1)?;
-            } else if !is_folder && is_image_name(&path) {
-                self.paths.push(path);
-            } else {
-                self.num_ignored += 1;
-            }
-        }
-        Ok(())
     }
 }
 
@@ -147,22 +126,4 @@ fn class_names(folder: &Path) -> Result<Vec<String>, DataError> {
     }
     names.sort_unstable();
     Ok(names)
-}
-
-/// Without the hidden ones.
-fn sorted_entries(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
-    let mut paths = Vec::new();
-    for entry in fs::read_dir(folder).map_err(DataError::read(folder))? {
-        let entry = entry.map_err(DataError::read(folder))?;
-        if !entry.file_name().as_encoded_bytes().starts_with(b".") {
-            paths.push(entry.path());
-        }
-    }
-    paths.sort_unstable();
-    Ok(paths)
-}
-
-fn is_image_name(path: &Path) -> bool {
-    let extension = path.extension().and_then(|e| e.to_str()).unwrap_or_default();
-    EXTENSIONS.contains(&extension.to_ascii_lowercase().as_str())
 }

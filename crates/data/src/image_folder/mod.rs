@@ -2,6 +2,7 @@
 
 mod checking;
 mod listing;
+mod walk;
 
 use std::path::{Path, PathBuf};
 
@@ -18,6 +19,7 @@ pub(crate) use checking::Checked;
 use checking::Checking;
 pub(crate) use listing::DEV_NAMES;
 use listing::Listing;
+pub use walk::ImageFiles;
 
 /// The usual size for photographs.
 const DEFAULT_SIZE: usize = 224;
