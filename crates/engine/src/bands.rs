@@ -3,15 +3,20 @@
 
 use rayon::prelude::*;
 use residua_kernels::conv2d::{Conv2dKernel, ConvElement, Forward, Sums};
-use residua_kernels::{Conv2dProblem, Normalised, Source, batch_norm};
+use residua_kernels::{Conv2dProblem, Isa, Normalised, Source, batch_norm};
 
 /// The fewest multiply-adds of a band, some 10 µs: less is done before another thread has taken it.
-const MIN_MACS: u64 = 1 << 20;
+fn min_macs(isa: Isa) -> u64 {
+    match isa {
+        Isa::Amx => 1 << 22,
+        _ => 1 << 20,
+    }
+}
 
 /// How many bands are worth it, at most `most`.
-pub(crate) fn number(p: &Conv2dProblem, row_step: usize, most: usize) -> usize {
-    let worth = usize::try_from(p.macs() / MIN_MACS).unwrap_or(usize::MAX);
-    most.min(worth).min(p.oh() / row_step).max(1)
+pub(crate) fn number<E>(kernel: &dyn Conv2dKernel<E>, p: &Conv2dProblem, most: usize) -> usize {
+    let worth = usize::try_from(p.macs() / min_macs(kernel.isa())).unwrap_or(usize::MAX);
+    most.min(worth).min(p.oh() / kernel.row_step()).max(1)
 }
 
 /// As [`Conv2dKernel::run_forward`] of one sample without sums, with the same bits.
@@ -68,11 +73,30 @@ mod tests {
 
     #[test]
     fn bands_are_worth_a_thread_and_have_rows() {
-        let number = |descriptor: &str, most| number(&descriptor.parse().unwrap(), 2, most);
-        assert_eq!(number("ic64ih56oc64kh3sh1ph1", 7), 7);
-        assert_eq!(number("ic512ih7oc512kh3sh1ph1", 7), 3);
-        assert_eq!(number("ic16ih32oc16kh3sh1ph1", 7), 2);
-        assert_eq!(number("ic3ih32oc16kh3sh1ph1", 7), 1);
-        assert_eq!(number("ic2048ih1oc1000kh1", 7), 1);
+        let number = |kernel: &str, descriptor: &str, most| {
+            let mut kernels = f32::all_kernels().iter();
+            let kernel = kernels.find(|known| known.name() == kernel).expect("a known kernel");
+            number(*kernel, &descriptor.parse().unwrap(), most)
+        };
+        let (direct, winograd) = ("portable_conv2d_f32_direct", "portable_conv2d_f32_winograd");
+        assert_eq!(number(direct, "ic64ih56oc64kh3sh1ph1", 7), 7);
+        assert_eq!(number(direct, "ic512ih5oc512kh3sh1ph1", 7), 5);
+        assert_eq!(number(winograd, "ic128ih7oc128kh3sh1ph1", 7), 3);
+        assert_eq!(number(direct, "ic16ih32oc16kh3sh1ph1", 7), 2);
+        assert_eq!(number(direct, "ic3ih32oc16kh3sh1ph1", 7), 1);
+        assert_eq!(number(direct, "ic2048ih1oc1000kh1", 7), 1);
+    }
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn tiles_do_more_in_the_same_time() {
+        use residua_kernels::bf16;
+        let number = |name: &str| {
+            let mut kernels = bf16::all_kernels().iter();
+            let kernel = kernels.find(|known| known.name() == name).expect("a known kernel");
+            number(*kernel, &"ic64ih56oc64kh3sh1ph1".parse().unwrap(), 100)
+        };
+        assert_eq!(number("avx512bf16_conv2d_bf16_direct"), 56);
+        assert_eq!(number("amx_conv2d_bf16_direct"), 27);
     }
 }

@@ -138,7 +138,7 @@ impl<E: ConvElement> Group<E> {
     fn num_bands(&self, shared: &Shared<E>, conv: usize, which: &Range<usize>) -> usize {
         let Conv { problem, kernel, .. } = &shared.convs[conv];
         match which.len() {
-            1 => bands::number(problem, kernel.row_step(), self.threads_per_sample),
+            1 => bands::number(*kernel, problem, self.threads_per_sample),
             _ => 1,
         }
     }
