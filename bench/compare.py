@@ -20,6 +20,7 @@ largest peak memory of the processes. Writes bench/runs/DATE-CPU[-NAME]/{README.
 import argparse
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -118,17 +119,30 @@ def main():
     args = parser.parse_args()
 
     commit = record.build()
-    lines = list(measure(args))
+    lines = []
+    # A run that is stopped, or in which a program fails, records what it has.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
+    try:
+        for line in measure(args):
+            lines.append(line)
+    finally:
+        if lines:
+            write(args, commit, lines)
+
+
+def write(args, commit, lines):
     names = {"torch", *args.infer_peers.split(",")} - {"pytorch"}
     version = lambda name: record.output([args.peer_python, "-c", f"import {name}; print({name}.__version__)"])
     flags = (f"--models '{args.models}' --infer '{args.infer}' --infer-peers {args.infer_peers} "
              f"--precisions {args.precisions} --rounds {args.rounds} --steps {args.steps} --threads {args.threads} "
              f"--compile '{args.compile}'") + ("" if args.peers == ROOT / "bench" else " --peers FOLDER")
+    about = ("Random data, channels-last, SGD with momentum and weight decay; `raw.jsonl` has a line for each program\n"
+             "and round, `summary.md` the medians.")
+    if names != {"torch"}:
+        about += " The memory of onnxruntime and openvino includes PyTorch, which\nexports the network in the same process."
     record.write(args.name, commit, [f"{name} {version(name)}" for name in sorted(names)],
                  [f"command: `bench/compare.py {flags} --peer-python PATH`", *filter(None, [args.note])],
-                 "Random data, channels-last, SGD with momentum and weight decay; `raw.jsonl` has a line for each\n"
-                 "program and round, `summary.md` the medians. The memory of onnxruntime and openvino includes PyTorch, which\n"
-                 "exports the network in the same process.", lines, summary(lines))
+                 about, lines, summary(lines))
 
 
 main()

@@ -56,7 +56,9 @@ fn cache(folder: &Path) -> Option<(u32, Cache)> {
     }
     let kibibytes: usize = read("size")?.strip_suffix('K')?.parse().ok()?;
     let num_cores = num_listed(&read("shared_cpu_list")?)?;
-    Some((read("level")?.parse().ok()?, Cache { bytes: kibibytes << 10, num_cores }))
+    let level = read("level")?.parse().ok()?;
+    // Virtual machines may list caches of no size.
+    (kibibytes * num_cores > 0).then_some((level, Cache { bytes: kibibytes << 10, num_cores }))
 }
 
 /// How many numbers a list like `0-3,8` has.
@@ -87,6 +89,7 @@ mod tests {
         let files = [
             ("index0", "Data", "1", "48K", "0"),
             ("index1", "Instruction", "1", "32K", "0"),
+            ("index2", "Unified", "2", "0K", "0"),
             ("index3", "Unified", "3", "32768K", "0-1"),
             ("uevent", "", "", "", ""),
         ];
