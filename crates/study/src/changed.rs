@@ -5,7 +5,7 @@ use residua_train::plot::{Line, LineChart, LineStyle};
 use serde::{Deserialize, Serialize};
 
 use crate::section::percent;
-use crate::{Chart, Difference, FineTuned, Section, Table};
+use crate::{Chart, Difference, FineTuned, Section, Table, grouped};
 
 /// A model whose network was changed: all else stays, and it tells which of its blocks were put in after
 /// its training, as they are called now.
@@ -102,7 +102,11 @@ impl Changed {
             ("data", format!("{data}, {} set", self.split)),
             (
                 "parameters",
-                format!("{}, {} before", self.num_parameters_after, self.num_parameters_before),
+                format!(
+                    "{}, {} before",
+                    grouped(self.num_parameters_after as u64),
+                    grouped(self.num_parameters_before as u64)
+                ),
             ),
         ];
         Section {
@@ -162,8 +166,8 @@ impl Changed {
         for Verified { precision, difference } in &self.verified {
             table.row([
                 precision.clone(),
-                difference.num_samples.to_string(),
-                difference.num_different.to_string(),
+                grouped(difference.num_samples),
+                grouped(difference.num_different),
                 difference.max_abs.to_string(),
                 percent(difference.top1_error_before),
                 percent(difference.top1_error_after),

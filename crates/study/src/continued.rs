@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::compare::{CurvePoint, Errors, curves_chart, error_curve, mean_curve};
 use crate::section::percent_of;
-use crate::{Chart, RunState, Section, StudyError, StudyRun, Table, changed_model};
+use crate::{Chart, RunState, Section, StudyError, StudyRun, Table, changed_model, grouped};
 
 /// The training of a network that blocks were put into, and as many steps of the network without them.
 #[derive(Debug, Clone)]
@@ -196,7 +196,7 @@ impl Continued {
             table.row([
                 name.to_owned(),
                 architecture.clone(),
-                num_parameters.to_string(),
+                grouped(*num_parameters),
                 percent_of(Some(errors.train)),
                 percent_of(errors.dev),
                 percent_of(errors.test),

@@ -19,6 +19,7 @@ mod identity;
 mod identity_task;
 mod latency;
 mod lesion;
+mod numbers;
 mod prune;
 mod record;
 mod report;
@@ -50,6 +51,7 @@ pub use latency::{Latency, latencies};
 pub use lesion::{
     Deleted, Left, LeftOut, Lesion, LesionOptions, LesionedNetwork, RandomDeletion, Swapped, lesion,
 };
+pub use numbers::{duration, grouped};
 pub use prune::{FineTuned, Limit, Prune, PruneOptions, Round, Size, Tried, prune};
 pub use record::{RECORD_FILE, Record, Study};
 pub use report::report;

@@ -5,7 +5,9 @@ use residua_train::plot::{ErrorCurve, error_chart};
 use residua_train::{Recipe, SplitSummary, Summary, read_metrics};
 
 use crate::section::percent;
-use crate::{Chart, RECORD_FILE, Record, Section, StudyError, Table, shell_line};
+use crate::{
+    Chart, RECORD_FILE, Record, Section, StudyError, Table, duration, grouped, shell_line,
+};
 
 /// What a folder holds, as a person reads it: the record of a study, or a finished run of training.
 ///
@@ -36,7 +38,7 @@ fn training_section(folder: &Path) -> Result<Section, StudyError> {
         ErrorCurve::new(&summary.architecture, &read_metrics(&folder.join("metrics.jsonl"))?);
     let name = format!("{} on {}", summary.architecture, summary.dataset);
     Ok(Section {
-        title: format!("Training of {name}"),
+        title: format!("Training of {name}, {} steps", grouped(summary.steps)),
         question: "How well does the network do, on what it was trained on and on what it was not?".to_owned(),
         setting: setting(&summary, &recipe),
         charts: vec![Chart {
@@ -65,7 +67,7 @@ fn errors(summary: &Summary) -> Table {
     for (name, split) in splits {
         if let Some(SplitSummary { num_samples, top1_error, mean_loss }) = split {
             let loss = format!("{mean_loss:.4}");
-            table.row([name.to_owned(), num_samples.to_string(), percent(top1_error), loss]);
+            table.row([name.to_owned(), grouped(num_samples), percent(top1_error), loss]);
         }
     }
     table
@@ -74,19 +76,21 @@ fn errors(summary: &Summary) -> Table {
 fn setting(summary: &Summary, recipe: &Recipe) -> Vec<(String, String)> {
     let setting = [
         ("data", format!("{} (SHA-256 {})", summary.dataset, summary.dataset_fingerprint)),
-        ("parameters", summary.num_parameters.to_string()),
+        ("parameters", grouped(summary.num_parameters)),
         ("learning rate", recipe.lr.to_string()),
         ("weight decay", recipe.weight_decay.to_string()),
         (
             "length",
             format!(
                 "{} steps of {}, {:.1} epochs",
-                summary.steps, recipe.batch_size, summary.epochs
+                grouped(summary.steps),
+                recipe.batch_size,
+                summary.epochs
             ),
         ),
         ("seed", summary.seed.to_string()),
         ("precision", format!("{} on {}", summary.precision, summary.isa)),
-        ("time", format!("{:.0} s on {} threads", summary.seconds, summary.num_threads)),
+        ("time", format!("{} on {} threads", duration(summary.seconds), summary.num_threads)),
         ("weights", format!("SHA-256 {}", summary.weights_sha256)),
     ];
     let start = recipe

@@ -3,7 +3,7 @@ use residua_train::plot::{ErrorCurve, Line, LineChart, LineStyle, error_chart};
 
 use super::{Compare, CurvePoint, Network};
 use crate::section::{mean, percent_spread, standard_deviation};
-use crate::{Chart, Section, Table};
+use crate::{Chart, Section, Table, grouped};
 
 /// Networks that differ in nothing but their depth, shallow ones first.
 struct Series<'a> {
@@ -62,7 +62,12 @@ impl Compare {
             ("weight decay", self.weight_decays()),
             (
                 "length",
-                format!("{} steps of {}, {:.1} epochs", self.steps, self.batch_size, self.epochs),
+                format!(
+                    "{} steps of {}, {:.1} epochs",
+                    grouped(self.steps),
+                    self.batch_size,
+                    self.epochs
+                ),
             ),
             ("precision", self.precision.clone()),
             ("seeds", num_seeds.to_string()),
@@ -109,7 +114,7 @@ impl Compare {
             table.row([
                 network.name.clone(),
                 network.depth.to_string(),
-                network.num_parameters.to_string(),
+                grouped(network.num_parameters),
                 self.lr.to_string(),
                 seeds,
                 percent_spread(&network.train_errors()),

@@ -3,7 +3,7 @@ use residua_train::plot::{Line, LineChart, LineStyle};
 
 use super::{Deleted, Left, Lesion, LesionedNetwork, RandomDeletion, Swapped};
 use crate::section::{mean, median, percent, points, standard_deviation};
-use crate::{Chart, Score, Section, Table};
+use crate::{Chart, Score, Section, Table, grouped};
 
 const ERROR: &str = "top-1 error (%)";
 
@@ -84,7 +84,12 @@ impl Lesion {
     }
 
     fn setting(&self) -> Vec<(String, String)> {
-        let data = format!("{}, {} set, {} samples", self.dataset, self.split, self.num_samples);
+        let data = format!(
+            "{}, {} set, {} samples",
+            self.dataset,
+            self.split,
+            grouped(self.num_samples as u64)
+        );
         let chance = format!("{} error", percent(self.chance_error()));
         let mut setting = vec![
             ("data".to_owned(), data),

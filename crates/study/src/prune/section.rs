@@ -2,7 +2,7 @@ use residua_train::plot::{Line, LineChart, LineStyle};
 
 use super::{Limit, Prune, Round};
 use crate::section::{percent, points};
-use crate::{Chart, Section, Table};
+use crate::{Chart, Section, Table, grouped};
 
 /// What is shown of a round.
 const NUM_SHOWN: usize = 5;
@@ -10,7 +10,12 @@ const NUM_SHOWN: usize = 5;
 impl Prune {
     /// What was found, as a person reads it.
     pub fn section(&self) -> Section {
-        let data = format!("{}, {} set, {} samples", self.dataset, self.split, self.num_samples);
+        let data = format!(
+            "{}, {} set, {} samples",
+            self.dataset,
+            self.split,
+            grouped(self.num_samples as u64)
+        );
         let limit = match self.limit {
             Limit::NumBlocks(number) => format!("{number} blocks"),
             Limit::ErrorIncrease(by) => format!("an error higher by {}", points(by)),
@@ -95,7 +100,7 @@ impl Prune {
             ("parameters", before.num_parameters, after.num_parameters),
             ("multiply-adds", before.macs, after.macs),
         ] {
-            table.row([what, &a.to_string(), &b.to_string(), &relative(a as f64, b as f64)]);
+            table.row([what, &grouped(a), &grouped(b), &relative(a as f64, b as f64)]);
         }
         let on_split = (self.split.to_string(), before.score, after.score);
         let on_test = before.test.zip(after.test).map(|(a, b)| ("test".to_owned(), a, b));
