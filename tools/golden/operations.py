@@ -3,6 +3,8 @@
 Writes crates/kernels/tests/golden/*.safetensors; run by `cargo xtask golden`.
 """
 
+from unittest import mock
+
 import torch
 from golden_file import Random, f32, nhwc, save
 from torch.nn import functional as F
@@ -224,8 +226,41 @@ def sgd():
     save(f"{FOLDER}/sgd.safetensors", tensors, {})
 
 
+def muon():
+    """Five steps; `hyper` is lr, momentum, weight_decay. PyTorch orthogonalises in bfloat16; here float64
+    takes its place, so that only the formulas differ."""
+    random, tensors = Random(8), {}
+    num_steps = 5
+    for case, shape, lr, momentum, weight_decay in [
+        ("plain", (3, 3), 0.1, 0.0, 0.0),
+        ("wide", (3, 7), 0.05, 0.9, 0.5),
+        ("tall", (7, 3), 0.05, 0.6, 0.5),
+        ("row", (1, 4), 0.1, 0.6, 0.1),
+    ]:
+        hyper = [f32(lr), f32(momentum), f32(weight_decay)]
+        param = torch.nn.Parameter(random.normal(*shape))
+        grads = random.normal(num_steps, *shape)
+        optimizer = torch.optim.Muon(
+            [param], lr=hyper[0], momentum=hyper[1], weight_decay=hyper[2]
+        )
+        tensors |= {
+            f"{case}.hyper": torch.tensor(hyper),
+            f"{case}.params": param.detach().clone().float(),
+            f"{case}.grads": grads.float(),
+        }
+        steps = []
+        for step in range(num_steps):
+            param.grad = grads[step]
+            with mock.patch.object(torch, "bfloat16", torch.float64):
+                optimizer.step()
+            steps.append(param.detach().clone())
+        tensors[f"{case}.params_after"] = torch.stack(steps)
+    save(f"{FOLDER}/muon.safetensors", tensors, {})
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    for write in [conv2d, batch_norm, max_pool, global_avg_pool, linear, cross_entropy, sgd]:
+    poolings = [max_pool, global_avg_pool]
+    for write in [conv2d, batch_norm, *poolings, linear, cross_entropy, sgd, muon]:
         write()

@@ -41,6 +41,10 @@ def paper(opt, total):
     return lr_scheduler.MultiStepLR(opt, [-(-total // 2), -(-3 * total // 4)], 0.1)
 
 
+def linear(opt, total):
+    return lr_scheduler.LinearLR(opt, 1.0, end_factor=0.0, total_iters=total)
+
+
 def cosine(opt, total):
     return lr_scheduler.CosineAnnealingLR(opt, T_max=total)
 
@@ -65,6 +69,7 @@ def main():
         case("paper", 20, learning_rates(paper, 20)),
         case("paper", 23, learning_rates(paper, 23)),
         case(step, 20, learning_rates(multi_step([5, 6, 17], 0.3), 20)),
+        case("linear", 23, learning_rates(linear, 23)),
         case("cosine", 37, learning_rates(cosine, 37)),
         case("one-cycle", 37, learning_rates(one_cycle, 37)),
         case("one-cycle", 2, learning_rates(one_cycle, 2)),

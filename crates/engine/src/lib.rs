@@ -43,6 +43,7 @@ mod fuse;
 mod group;
 mod loss;
 mod memory;
+mod muon;
 mod norm;
 mod options;
 mod plan;
@@ -53,6 +54,7 @@ mod threads;
 
 pub use error::PlanError;
 pub use loss::{Loss, cross_entropy};
+pub use muon::{Muon, MuonStep};
 pub use options::{Mode, PlanOptions, Precision, PrecisionError};
 pub use plan::Plan;
 use rayon::prelude::*;

@@ -3,7 +3,7 @@
 
 use residua_kernels::reference::batch_norm::{Params, Statistics};
 use residua_kernels::reference::{
-    batch_norm, conv2d, cross_entropy, global_avg_pool, linear, max_pool, sgd,
+    batch_norm, conv2d, cross_entropy, global_avg_pool, linear, max_pool, muon, sgd,
 };
 use residua_kernels::{Conv2dProblem, MaxPoolProblem};
 use residua_testkit::{Case, Check, EPS64, Failure, Golden, all, assert_rejected, widen};
@@ -350,5 +350,46 @@ fn sgd_is_pytorchs() -> Check {
     for (mutant, change) in mutants {
         assert_rejected(mutant, check_sgd(change));
     }
+    Ok(())
+}
+
+type Muon = muon::Muon<f64>;
+type MuonChange = fn(Muon) -> Muon;
+
+/// `change` spoils the hyper-parameters, `turned` takes a matrix's columns for its rows.
+fn check_muon(change: MuonChange, turned: bool) -> Check {
+    let file = File::open("muon");
+    all(file.cases("hyper").iter().map(|case| {
+        let hyper = file.input(&format!("{case}.hyper"));
+        let [lr, momentum, weight_decay] = hyper[..] else {
+            return Err(Failure::new(format!("{case}.hyper has {} elements", hyper.len())));
+        };
+        let muon = change(Muon { lr, momentum, weight_decay });
+        let name = format!("{case}.params");
+        let columns = file.golden.shape(&name).unwrap()[usize::from(!turned)];
+        let mut params = file.input(&name);
+        let grads = file.input(&format!("{case}.grads"));
+        let mut velocity = vec![0.0; params.len()];
+        let mut after = Vec::new();
+        for grads in grads.chunks_exact(velocity.len()) {
+            muon::step(&muon, columns, &mut params, grads, &mut velocity);
+            after.extend_from_slice(&params);
+        }
+        file.check(&format!("{case}.params_after"), &after)
+    }))
+}
+
+#[test]
+fn muon_is_pytorchs() -> Check {
+    check_muon(|muon| muon, false)?;
+    let mutants: [(&str, MuonChange); 3] = [
+        ("missing momentum", |muon| Muon { momentum: 0.0, ..muon }),
+        ("missing weight decay", |muon| Muon { weight_decay: 0.0, ..muon }),
+        ("half the learning rate", |muon| Muon { lr: muon.lr / 2.0, ..muon }),
+    ];
+    for (mutant, change) in mutants {
+        assert_rejected(mutant, check_muon(change, false));
+    }
+    assert_rejected("columns for rows", check_muon(|muon| muon, true));
     Ok(())
 }

@@ -17,7 +17,8 @@ use crate::{EvalOptions, Schedule, TrainError};
 /// with Nesterov momentum `w ← w − lr·((g + weight_decay·w) + momentum·v)`. Weight decay is applied to
 /// every parameter, biases and batch norms included, as in He et al. 2015 and by `torch.optim.SGD`
 /// given all parameters; [`decay_bias`](Self::decay_bias) and [`decay_norm`](Self::decay_norm)
-/// turn that off.
+/// turn that off. [`muon`](Self::muon) takes the place of SGD for the weights of the layers between the
+/// first and the last.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
@@ -92,6 +93,10 @@ pub struct Recipe {
     pub length: Length,
     /// Random changes to the training samples.
     pub augment: Augment,
+    /// Muon instead of SGD for the weights of all convolutions and linear operations but the first and the
+    /// head's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub muon: Option<MuonOptions>,
     /// Smaller images in the first part of the run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub early_images: Option<EarlyImages>,
@@ -112,6 +117,33 @@ pub struct EarlyImages {
     pub size: usize,
     /// The share of the steps that this part has.
     pub share: f64,
+}
+
+/// How Muon updates weights (Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks";
+/// `torch.optim.Muon`): by the gradients' momentum with all its singular values brought near 1. Its steps
+/// are as long as its learning rate whatever the gradients' size, so the weights' decay alone decides how
+/// large they become.
+///
+/// ```text
+/// v ← momentum·v + g
+/// w ← w − lr·weight_decay·w − lr·√max(1, rows/columns)·orthogonalised(g + momentum·v)
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MuonOptions {
+    /// Learning rate as a multiple of SGD's.
+    pub lr: f64,
+    /// Momentum; always Nesterov's.
+    pub momentum: f64,
+    /// Share of the weights that each step takes off, over the learning rate.
+    pub weight_decay: f64,
+}
+
+impl Default for MuonOptions {
+    /// What did best on CIFAR-10's dev set after four epochs, next to SGD with a learning rate of 0.6.
+    fn default() -> Self {
+        Self { lr: 0.2, momentum: 0.6, weight_decay: 0.06 }
+    }
 }
 
 /// How long a run is.
@@ -200,6 +232,7 @@ impl Recipe {
             init: Init::default(),
             zero_init_residual: false,
             whiten_stem: false,
+            muon: None,
             early_images: None,
             eval_every: None,
             checkpoint_every: None,
@@ -296,9 +329,24 @@ impl Recipe {
         at_least_one("length", length)?;
         self.eval_every.map_or(Ok(()), |steps| at_least_one("eval_every", steps))?;
         self.checkpoint_every.map_or(Ok(()), |steps| at_least_one("checkpoint_every", steps))?;
+        self.validate_muon()?;
         self.validate_whitening()?;
         self.validate_early_images()?;
         self.validate_schedule()
+    }
+
+    fn validate_muon(&self) -> Result<(), TrainError> {
+        let Some(MuonOptions { lr, momentum, weight_decay }) = self.muon else { return Ok(()) };
+        if !(1e-6..=1e6).contains(&lr) {
+            return Err(refused("muon.lr", lr, "1e-6 to 1e6"));
+        }
+        if !(0.0..1.0).contains(&momentum) {
+            return Err(refused("muon.momentum", momentum, "0 or more and below 1"));
+        }
+        match weight_decay >= 0.0 && weight_decay.is_finite() {
+            true => Ok(()),
+            false => Err(refused("muon.weight_decay", weight_decay, "0 or more")),
+        }
     }
 
     fn validate_whitening(&self) -> Result<(), TrainError> {

@@ -27,6 +27,8 @@ pub enum Schedule {
         #[serde(default = "default_gamma")]
         gamma: f64,
     },
+    /// Along a line from 1 down to 0, as `LinearLR` from 1 to 0 over all steps.
+    Linear,
     /// Half a cosine from 1 down to 0, as `CosineAnnealingLR` with `T_max` = all steps.
     Cosine,
     /// Up from 1/25 to 1 over the first 30 % of the steps and down to 1/250,000, both along a
@@ -51,6 +53,7 @@ impl Schedule {
                 let num_drops = milestones.iter().filter(|&&milestone| milestone <= step).count();
                 (0..num_drops).fold(1.0, |factor, _| factor * gamma)
             }
+            Self::Linear => 1.0 - share,
             Self::Cosine => cosine(1.0, 0.0, share),
             Self::OneCycle => one_cycle(step as f64, total_steps as f64),
         }

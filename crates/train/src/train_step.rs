@@ -1,11 +1,10 @@
-use std::ops::Range;
+use residua_engine::{Isa, Loss, Muon, MuonStep, Plan, PlanOptions, Sgd, cross_entropy, sgd_step};
+use residua_graph::{Graph, Weights};
 
-use residua_engine::{Isa, Loss, Plan, PlanOptions, Sgd, cross_entropy, sgd_step};
-use residua_graph::{Graph, Role, Weights};
-
+use crate::parameter_groups::{MuonMatrix, ParameterGroup, muon_matrices, parameter_groups};
 use crate::{Recipe, TrainError};
 
-/// One update of the weights: forward, loss, backward, clipping, SGD. After the first one it takes
+/// One update of the weights: forward, loss, backward, clipping, SGD or Muon. After the first one it takes
 /// no memory from the heap.
 #[derive(Debug)]
 pub struct TrainStep {
@@ -18,6 +17,9 @@ pub struct TrainStep {
     losses: Vec<f32>,
     grad_logits: Vec<f32>,
     groups: Vec<ParameterGroup>,
+    matrices: Vec<MuonMatrix>,
+    muon: Muon,
+    muon_step: MuonStep,
     momentum: f32,
     nesterov: bool,
     label_smoothing: f32,
@@ -44,6 +46,8 @@ impl TrainStep {
         let options = PlanOptions { precision, isa, ..PlanOptions::train(recipe.batch_size)? };
         let plan = Plan::new(graph, &options)?;
         let num_logits = recipe.batch_size * recipe.architecture.classes();
+        let matrices = muon_matrices(graph, recipe);
+        let muon = recipe.muon.unwrap_or_default();
         Ok(Self {
             plan,
             isa,
@@ -54,6 +58,13 @@ impl TrainStep {
             losses: vec![0.0; recipe.batch_size],
             grad_logits: vec![0.0; num_logits],
             groups: parameter_groups(graph, recipe),
+            muon: Muon {
+                lr: muon.lr as f32,
+                momentum: muon.momentum as f32,
+                weight_decay: muon.weight_decay as f32,
+            },
+            muon_step: MuonStep::new(isa, matrices.iter().map(|matrix| matrix.shape)),
+            matrices,
             momentum: recipe.momentum as f32,
             nesterov: recipe.nesterov,
             label_smoothing: recipe.label_smoothing as f32,
@@ -116,6 +127,12 @@ impl TrainStep {
             let velocity = &mut self.velocity[range.clone()];
             sgd_step(self.isa, &sgd, params, &self.grads[range.clone()], velocity);
         }
+        let muon = Muon { lr: lr * self.muon.lr, ..self.muon };
+        for MuonMatrix { range, shape } in &self.matrices {
+            let params = &mut self.weights.params[range.clone()];
+            let velocity = &mut self.velocity[range.clone()];
+            self.muon_step.run(&muon, *shape, params, &self.grads[range.clone()], velocity);
+        }
     }
 
     /// The weights as they are now.
@@ -150,40 +167,6 @@ impl TrainStep {
         let Weights { params, buffers } = &self.weights;
         [params, buffers, &self.velocity].iter().all(|values| values.iter().all(|v| v.is_finite()))
     }
-}
-
-/// Neighbouring parameters with the same learning rate and weight decay.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ParameterGroup {
-    /// Their place among all parameters.
-    pub range: Range<usize>,
-    /// What the learning rate is multiplied by for them.
-    pub lr_factor: f32,
-    /// Their weight decay: that of the recipe over `lr_factor`, whose product with the learning rate is
-    /// the same for all.
-    pub weight_decay: f32,
-}
-
-/// Which parameters decay, and how fast they learn, as the recipe says.
-pub fn parameter_groups(graph: &Graph, recipe: &Recipe) -> Vec<ParameterGroup> {
-    let mut groups: Vec<ParameterGroup> = Vec::new();
-    for spec in graph.params() {
-        let decays = match spec.role {
-            Role::Bias => recipe.decay_bias,
-            Role::NormWeight | Role::NormBias => recipe.decay_norm,
-            _ => true,
-        };
-        let lr_factor = if spec.name.starts_with("fc.") { recipe.head_lr } else { 1.0 };
-        let weight_decay = if decays { recipe.weight_decay / lr_factor } else { 0.0 };
-        let (lr_factor, weight_decay) = (lr_factor as f32, weight_decay as f32);
-        match groups.last_mut() {
-            Some(last) if (last.lr_factor, last.weight_decay) == (lr_factor, weight_decay) => {
-                last.range.end = spec.range().end;
-            }
-            _ => groups.push(ParameterGroup { range: spec.range(), lr_factor, weight_decay }),
-        }
-    }
-    groups
 }
 
 /// Scales gradients down to a Euclidean norm of `max_norm` if theirs is larger, and gives the norm

@@ -6,13 +6,14 @@ use std::path::Path;
 
 use residua_data::OpenOptions;
 use residua_resnet::{Architecture, Init, Shape};
-use residua_train::{EarlyImages, Length, Recipe, Schedule};
+use residua_train::{EarlyImages, Length, MuonOptions, Recipe, Schedule};
 use small_run::{Task, message};
 
 #[test]
 fn a_recipe_survives_its_toml_form() {
     let step = Schedule::Step { milestones: vec![3, 1_000_000_007], gamma: 0.3 };
-    for schedule in [Schedule::Constant, Schedule::Paper, step, Schedule::Cosine] {
+    for schedule in [Schedule::Constant, Schedule::Paper, step, Schedule::Linear, Schedule::Cosine]
+    {
         for task in Task::ALL {
             let recipe = Recipe {
                 schedule: schedule.clone(),
@@ -21,6 +22,7 @@ fn a_recipe_survives_its_toml_form() {
                 init: Init::KaimingFanIn,
                 zero_init_residual: true,
                 whiten_stem: task == Task::Shapes,
+                muon: Some(MuonOptions { lr: 0.3, ..Default::default() }),
                 open: OpenOptions { val_fraction: Some(0.2), seed: 3, ..Default::default() },
                 ..task.recipe()
             };
@@ -89,7 +91,7 @@ fn every_kind_of_dataset_has_a_recipe() {
 #[test]
 fn values_that_make_no_sense_are_refused() {
     type Change = fn(&mut Recipe);
-    let cases: [(Change, &str); 24] = [
+    let cases: [(Change, &str); 27] = [
         (|r| r.batch_size = 0, "batch_size is 0, expected at least 1"),
         (|r| r.lr = 0.0, "lr is 0, expected a number above 0"),
         (|r| r.lr = f64::NAN, "lr is NaN"),
@@ -106,6 +108,18 @@ fn values_that_make_no_sense_are_refused() {
         (|r| r.length = Length::Epochs(0), "length is 0, expected at least 1"),
         (|r| r.eval_every = Some(0), "eval_every is 0, expected at least 1"),
         (|r| r.checkpoint_every = Some(0), "checkpoint_every is 0, expected at least 1"),
+        (
+            |r| r.muon = Some(MuonOptions { lr: 0.0, ..Default::default() }),
+            "muon.lr is 0, expected 1e-6 to 1e6",
+        ),
+        (
+            |r| r.muon = Some(MuonOptions { momentum: 1.0, ..Default::default() }),
+            "muon.momentum is 1, expected 0 or more and below 1",
+        ),
+        (
+            |r| r.muon = Some(MuonOptions { weight_decay: -0.1, ..Default::default() }),
+            "muon.weight_decay is -0.1, expected 0 or more",
+        ),
         (
             |r| (r.whiten_stem, r.architecture) = (true, Task::Spirals.architecture()),
             "whiten_stem is true, expected false, as no window of a first convolution fits",

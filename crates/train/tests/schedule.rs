@@ -34,7 +34,7 @@ fn first_mismatch(case: &Case, base_lr: f64, schedule: &Schedule) -> Option<u64>
 #[test]
 fn schedules_match_pytorch() {
     let golden = golden();
-    assert_eq!(golden.cases.len(), 9);
+    assert_eq!(golden.cases.len(), 10);
     for case in &golden.cases {
         assert_eq!(case.lr.len() as u64, case.total_steps);
         let mismatch = first_mismatch(case, golden.base_lr, &case.schedule);
@@ -49,6 +49,7 @@ fn the_comparison_rejects_every_other_schedule() {
     let wrong = [
         Schedule::Constant,
         Schedule::Paper,
+        Schedule::Linear,
         Schedule::Cosine,
         Schedule::OneCycle,
         step(&[5, 7, 17], 0.3),
@@ -72,8 +73,8 @@ fn the_comparison_rejects_every_other_schedule() {
 #[test]
 fn any_length_of_run_has_a_finite_learning_rate() {
     let step = Schedule::Step { milestones: vec![], gamma: 0.1 };
-    for schedule in
-        [Schedule::Constant, Schedule::Paper, step, Schedule::Cosine, Schedule::OneCycle]
+    let (linear, cosine) = (Schedule::Linear, Schedule::Cosine);
+    for schedule in [Schedule::Constant, Schedule::Paper, step, linear, cosine, Schedule::OneCycle]
     {
         for total_steps in 1..20 {
             for step in 0..total_steps {

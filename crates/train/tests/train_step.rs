@@ -6,7 +6,10 @@ use residua_data::{Augment, EvalLoader, OpenOptions, Split};
 use residua_engine::Isa;
 use residua_graph::{Graph, Role, TensorSpec};
 use residua_resnet::{Architecture, InitOptions, Shape, StemKind, init_weights};
-use residua_train::{Length, Recipe, Schedule, TrainStep, clip_grad_norm, parameter_groups};
+use residua_train::{
+    Length, MuonMatrix, MuonOptions, Recipe, Schedule, TrainStep, clip_grad_norm, muon_matrices,
+    parameter_groups,
+};
 use small_run::{Task, train};
 
 fn graph(recipe: &Recipe) -> Graph {
@@ -126,6 +129,56 @@ fn an_update_decays_what_it_should() {
         wrong[i].1 = 0.1 - wrong[i].1;
         assert_eq!(first_mismatch(&step, &before, &wrong, 0.5), Some(right[i].0.name.clone()));
     }
+}
+
+#[test]
+fn muon_updates_the_weights_between_the_first_and_the_last() {
+    let names = |task: Task| {
+        let recipe = Recipe { muon: Some(MuonOptions::default()), ..task.recipe() };
+        let graph = graph(&recipe);
+        let groups = parameter_groups(&graph, &recipe);
+        let matrices = muon_matrices(&graph, &recipe);
+        let covered = groups.iter().map(|group| &group.range);
+        let mut covered: Vec<_> = covered.chain(matrices.iter().map(|m| &m.range)).collect();
+        covered.sort_by_key(|range| range.start);
+        assert_eq!(covered[0].start, 0);
+        assert!(covered.windows(2).all(|pair| pair[0].end == pair[1].start));
+        assert_eq!(covered.last().unwrap().end, graph.num_parameters());
+        let spec = |m: &MuonMatrix| graph.params().iter().find(|s| s.range() == m.range).unwrap();
+        matrices.iter().map(|m| (spec(m).name.clone(), m.shape)).collect::<Vec<_>>()
+    };
+    let expected = [
+        ("layer1.0.conv1.weight", [5, 45]),
+        ("layer1.0.conv2.weight", [5, 45]),
+        ("layer1.0.downsample.0.weight", [5, 5]),
+        ("layer2.0.conv1.weight", [9, 45]),
+        ("layer2.0.conv2.weight", [9, 81]),
+        ("layer2.0.downsample.0.weight", [9, 5]),
+    ];
+    assert_eq!(names(Task::Shapes), expected.map(|(name, shape)| (name.to_owned(), shape)));
+    assert_eq!(names(Task::Spirals).len(), 4);
+    let recipe = Recipe { muon: None, ..Task::Shapes.recipe() };
+    assert_eq!(muon_matrices(&graph(&recipe), &recipe), []);
+}
+
+/// With a learning rate a tenth as high, the weights of Muon move a tenth as far, whatever the gradients.
+#[test]
+fn muon_steps_go_by_its_own_learning_rate() {
+    let muon = MuonOptions { weight_decay: 0.0, ..MuonOptions::default() };
+    let moved = |lr: f64| {
+        let muon = Some(MuonOptions { lr, ..muon });
+        let recipe = Recipe { muon, weight_decay: 0.0, ..Task::Shapes.recipe() };
+        let (step, before) = one_step(&recipe);
+        let graph = graph(&recipe);
+        let moved = step.weights().params.iter().zip(&before).map(|(now, before)| now - before);
+        let moved: Vec<f32> = moved.collect();
+        let range = muon_matrices(&graph, &recipe)[0].range.clone();
+        let of_muon = moved[range.clone()].iter().map(|d| d * d).sum::<f32>().sqrt();
+        (of_muon, moved[..range.start].to_vec())
+    };
+    let ((long, by_sgd), (short, by_sgd_too)) = (moved(1.0), moved(0.1));
+    assert!((long / short - 10.0).abs() < 0.1, "{long} and {short}");
+    assert_eq!(by_sgd, by_sgd_too);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use clap::{Args, ValueEnum};
 use residua_data::{Dataset, Kind, OpenOptions};
 use residua_graph::Shape;
 use residua_resnet::{Architecture, Init};
-use residua_train::{EarlyImages, Length, Recipe, Schedule};
+use residua_train::{EarlyImages, Length, MuonOptions, Recipe, Schedule};
 
 use crate::arguments::{
     ArchitectureArgs, InputArgs, PrecisionArg, default_precision, on_or_off, one_of,
@@ -103,6 +103,18 @@ pub(crate) struct TrainingArgs {
     /// Nesterov's momentum
     #[arg(long, help_heading = "Optimisation")]
     nesterov: bool,
+    /// Update the weights of all layers but the first and the last by Muon, the rest by SGD
+    #[arg(long, help_heading = "Optimisation")]
+    muon: bool,
+    /// Learning rate of Muon, as a multiple of SGD's [default: 0.2]
+    #[arg(long, value_name = "FACTOR", help_heading = "Optimisation")]
+    muon_lr: Option<f64>,
+    /// Momentum of Muon [default: 0.6]
+    #[arg(long, value_name = "SHARE", help_heading = "Optimisation")]
+    muon_momentum: Option<f64>,
+    /// Weight decay of Muon, taken off the weights themselves [default: 0.06]
+    #[arg(long, value_name = "RATE", help_heading = "Optimisation")]
+    muon_weight_decay: Option<f64>,
     /// Whether biases decay [default: on]
     #[arg(long, value_name = "ON|OFF", help_heading = "Optimisation",
           num_args = 0..=1, default_missing_value = "on", value_parser = on_or_off())]
@@ -139,6 +151,8 @@ enum ScheduleKind {
     Paper,
     /// Multiplied by --gamma at each of --milestones
     Step,
+    /// Along a line down to 0
+    Linear,
     /// Half a cosine down to 0
     Cosine,
     /// Up for 30 % of the steps, then down to almost 0
@@ -185,6 +199,7 @@ impl TrainingArgs {
             init: self.init.unwrap_or(recipe.init),
             zero_init_residual: self.zero_init_residual || recipe.zero_init_residual,
             whiten_stem: self.whiten_stem || recipe.whiten_stem,
+            muon: self.muon(recipe.muon)?,
             eval_every: self.eval_every.or(recipe.eval_every),
             checkpoint_every: self.checkpoint_every.or(recipe.checkpoint_every),
             test_time_flips: self.test_time_flips || recipe.test_time_flips,
@@ -195,6 +210,22 @@ impl TrainingArgs {
             early_images: early_images.or(recipe.early_images),
             ..recipe
         })
+    }
+
+    fn muon(&self, before: Option<MuonOptions>) -> Result<Option<MuonOptions>> {
+        let options = [self.muon_lr, self.muon_momentum, self.muon_weight_decay];
+        let Some(before) = before.or(self.muon.then(MuonOptions::default)) else {
+            ensure!(
+                options.iter().all(Option::is_none),
+                "--muon-lr, --muon-momentum and --muon-weight-decay go with --muon"
+            );
+            return Ok(None);
+        };
+        Ok(Some(MuonOptions {
+            lr: self.muon_lr.unwrap_or(before.lr),
+            momentum: self.muon_momentum.unwrap_or(before.momentum),
+            weight_decay: self.muon_weight_decay.unwrap_or(before.weight_decay),
+        }))
     }
 
     fn schedule(&self, before: Schedule) -> Result<Schedule> {
@@ -213,6 +244,7 @@ impl TrainingArgs {
         Ok(match (self.schedule, &self.milestones) {
             (Some(ScheduleKind::Constant), _) => Schedule::Constant,
             (Some(ScheduleKind::Paper), _) => Schedule::Paper,
+            (Some(ScheduleKind::Linear), _) => Schedule::Linear,
             (Some(ScheduleKind::Cosine), _) => Schedule::Cosine,
             (Some(ScheduleKind::OneCycle), _) => Schedule::OneCycle,
             (_, Some(milestones)) => Schedule::Step { milestones: milestones.clone(), gamma },

@@ -9,6 +9,7 @@ mod goldens;
 mod gradients;
 mod hand_built;
 mod identity;
+mod muon;
 mod plan_matches_reference;
 mod random_graphs;
 mod rounding;

@@ -11,6 +11,7 @@ pub mod cross_entropy;
 pub mod global_avg_pool;
 pub mod linear;
 pub mod max_pool;
+pub mod muon;
 mod real;
 pub mod relu;
 pub mod sgd;

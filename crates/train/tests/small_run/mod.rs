@@ -10,8 +10,8 @@ use residua_data::{Augment, Dataset, OpenOptions};
 use residua_format::Model;
 use residua_resnet::{Architecture, Block, Shape, Shortcut, StemKind};
 use residua_train::{
-    EarlyImages, Event, Length, Observer, Outcome, Recipe, RunOptions, Schedule, Summary,
-    TrainError, Trainer,
+    EarlyImages, Event, Length, MuonOptions, Observer, Outcome, Recipe, RunOptions, Schedule,
+    Summary, TrainError, Trainer,
 };
 
 /// What a small run trains.
@@ -56,7 +56,7 @@ impl Task {
     }
 
     /// 30 steps with everything on that has a state: momentum, running statistics, augmentation,
-    /// smaller images for the first 13 steps.
+    /// smaller images for the first 13 steps; Muon for the points.
     pub(crate) fn recipe(self) -> Recipe {
         let recipe = Recipe::new(
             self.source(),
@@ -77,6 +77,7 @@ impl Task {
             checkpoint_every: Some(4),
             eval_every: Some(5),
             whiten_stem: self == Self::Shapes,
+            muon: (self == Self::Spirals).then(MuonOptions::default),
             early_images: (self == Self::Shapes).then_some(EarlyImages { size: 24, share: 0.43 }),
             augment: if self == Self::Shapes { Augment::PAD_CROP_FLIP } else { Augment::None },
             ..recipe
