@@ -16,12 +16,14 @@ use crate::resize::CropBox;
 pub enum Augment {
     /// The evaluation transform.
     None,
-    /// The evaluation transform, shifted by up to `padding` pixels each way (black where that
-    /// uncovers something), and mirrored as `flip` says. For small images: He et al. 2015, section
-    /// 4.2, with `padding` 4.
+    /// The evaluation transform, shifted by up to `padding` pixels each way, and mirrored as `flip`
+    /// says. For small images: He et al. 2015, section 4.2, with `padding` 4.
     PadCrop {
-        /// Pixels.
+        /// Pixels, fewer than the picture has.
         padding: usize,
+        /// What stands where the shift uncovers something.
+        #[serde(default, skip_serializing_if = "PaddingMode::is_default")]
+        padding_mode: PaddingMode,
         /// When left and right are swapped.
         flip: Flip,
     },
@@ -31,6 +33,33 @@ pub enum Augment {
         /// When left and right are swapped.
         flip: Flip,
     },
+}
+
+/// What stands outside a picture, as in torchvision's `RandomCrop`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PaddingMode {
+    /// Black.
+    #[default]
+    Constant,
+    /// The picture mirrored at its outermost pixels (Jordan 2024, arXiv 2404.00498, section 3.1).
+    Reflect,
+}
+
+impl PaddingMode {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// The pixel in `0..len` that stands at `place`, which is less than `len` outside; none for black.
+    pub(crate) fn pixel_at(self, place: isize, len: usize) -> Option<usize> {
+        let last = len as isize - 1;
+        match self {
+            _ if (0..=last).contains(&place) => Some(place as usize),
+            Self::Constant => None,
+            Self::Reflect => Some(if place < 0 { -place } else { 2 * last - place } as usize),
+        }
+    }
 }
 
 /// When a training picture is mirrored.
@@ -82,16 +111,18 @@ impl From<Flip> for FlipForm {
 
 impl Augment {
     /// Shift by up to 4 pixels and mirror.
-    pub const PAD_CROP_FLIP: Self = Self::PadCrop { padding: 4, flip: Flip::Random };
+    pub const PAD_CROP_FLIP: Self =
+        Self::PadCrop { padding: 4, padding_mode: PaddingMode::Constant, flip: Flip::Random };
     /// Random resized crop and mirror.
     pub const RANDOM_RESIZED_CROP_FLIP: Self = Self::RandomResizedCrop { flip: Flip::Random };
 
     /// The same for pictures of `side` pixels instead of `before`: shifts are as large a part of them.
     pub(crate) fn at_size(self, side: usize, before: usize) -> Self {
         match self {
-            Self::PadCrop { padding, flip } => {
+            Self::PadCrop { padding, padding_mode, flip } => {
                 let padding = (padding * side + before / 2) / before;
-                Self::PadCrop { padding: padding.min(side.saturating_sub(1)), flip }
+                let padding = padding.min(side.saturating_sub(1));
+                Self::PadCrop { padding, padding_mode, flip }
             }
             other => other,
         }
@@ -103,6 +134,17 @@ impl Augment {
             Self::PadCrop { flip, .. } | Self::RandomResizedCrop { flip } => flip,
         }
     }
+}
+
+/// How a picture is put into the network's input; by default as it is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Placement {
+    /// Row and column of the picture that come to stand in the first ones.
+    pub(crate) shift: [isize; 2],
+    /// What stands where the picture ends.
+    pub(crate) padding_mode: PaddingMode,
+    /// Whether left and right are swapped then.
+    pub(crate) mirrored: bool,
 }
 
 /// The random change of one sample in one epoch.
@@ -134,21 +176,22 @@ impl Change {
         }
     }
 
-    /// Where to shift the picture, and whether to mirror it.
-    pub(crate) fn shift_and_flip(&mut self) -> ([isize; 2], bool) {
-        let shift = match self.augment {
-            Augment::PadCrop { padding, .. } => {
+    /// Where to put the picture, of the network's size by now.
+    pub(crate) fn placement(&mut self) -> Placement {
+        let (shift, padding_mode) = match self.augment {
+            Augment::PadCrop { padding, padding_mode, .. } => {
                 let padding = padding as i32;
-                [(); 2].map(|()| self.rng.random_range(-padding..=padding) as isize)
+                let mut shift = || self.rng.random_range(-padding..=padding) as isize;
+                (std::array::from_fn(|_| shift()), padding_mode)
             }
-            Augment::None | Augment::RandomResizedCrop { .. } => [0, 0],
+            Augment::None | Augment::RandomResizedCrop { .. } => Default::default(),
         };
         let mirrored = match self.augment.flip() {
             Flip::Never => false,
             Flip::Random => self.rng.random(),
             Flip::Alternating => self.mirrors_turn,
         };
-        (shift, mirrored)
+        Placement { shift, padding_mode, mirrored }
     }
 }
 
@@ -172,7 +215,7 @@ impl FromStr for Augment {
     type Err = DataError;
 
     /// `none`, `pad-crop` or `random-resized-crop`, the latter two also followed by `-flip` or
-    /// `-alternating-flip`; padding is 4 pixels.
+    /// `-alternating-flip`; padding is 4 black pixels.
     fn from_str(name: &str) -> Result<Self, DataError> {
         let (crop, flip) = match name.strip_suffix("-flip") {
             None => (name, Flip::Never),
@@ -183,7 +226,9 @@ impl FromStr for Augment {
         };
         match (crop, flip) {
             ("none", Flip::Never) => Ok(Self::None),
-            ("pad-crop", flip) => Ok(Self::PadCrop { padding: 4, flip }),
+            ("pad-crop", flip) => {
+                Ok(Self::PadCrop { padding: 4, padding_mode: PaddingMode::Constant, flip })
+            }
             ("random-resized-crop", flip) => Ok(Self::RandomResizedCrop { flip }),
             _ => Err(DataError::Option {
                 option: "augment",
@@ -270,14 +315,17 @@ mod tests {
 
     #[test]
     fn shifts_stay_as_large_a_part_of_the_picture() {
-        let padding = |before, side, height| match (Augment::PadCrop {
-            padding: before,
-            flip: Flip::Alternating,
-        })
-        .at_size(side, height)
-        {
-            Augment::PadCrop { padding, flip: Flip::Alternating } => padding,
-            other => panic!("{other}"),
+        let padding = |before, side, height| {
+            let (padding_mode, flip) = (PaddingMode::Reflect, Flip::Alternating);
+            let augment = Augment::PadCrop { padding: before, padding_mode, flip };
+            match augment.at_size(side, height) {
+                Augment::PadCrop {
+                    padding,
+                    padding_mode: PaddingMode::Reflect,
+                    flip: Flip::Alternating,
+                } => padding,
+                other => panic!("{other:?}"),
+            }
         };
         assert_eq!([padding(4, 24, 32), padding(2, 24, 32), padding(4, 64, 32)], [3, 2, 8]);
         assert_eq!(padding(31, 2, 32), 1, "less than the picture");
@@ -315,17 +363,23 @@ mod tests {
             assert_eq!(toml::from_str::<Recipe>(&text).unwrap(), recipe, "{text}");
         }
         let text = "augment = { kind = \"pad-crop\", padding = 2, flip = true }";
-        let augment = Augment::PadCrop { padding: 2, flip: Flip::Random };
+        let pad_crop =
+            |padding_mode| Augment::PadCrop { padding: 2, padding_mode, flip: Flip::Random };
+        let augment = pad_crop(PaddingMode::Constant);
         assert_eq!(toml::from_str::<Recipe>(text).unwrap(), Recipe { augment });
+        let recipe = Recipe { augment: pad_crop(PaddingMode::Reflect) };
+        let reflected = text.replace("flip", "padding_mode = \"reflect\", flip");
+        assert_eq!(toml::from_str::<Recipe>(&reflected).unwrap(), recipe);
+        assert_eq!(toml::from_str::<Recipe>(&toml::to_string(&recipe).unwrap()).unwrap(), recipe);
         let error = toml::from_str::<Recipe>(&text.replace("true", "\"sometimes\"")).unwrap_err();
         assert!(error.message().contains("true, false or \"alternating\""), "{error}");
     }
 
     /// Whether each of these samples is mirrored in an epoch.
     fn mirrored(flip: Flip, seed: u64, epoch: u64) -> Vec<bool> {
-        let augment = Augment::PadCrop { padding: 4, flip };
+        let augment = Augment::PadCrop { padding: 4, padding_mode: PaddingMode::Constant, flip };
         let change = |index| Change::new(augment, seed, epoch, 1_000 - u64::from(index), index);
-        (0..1_000).map(|index| change(index).shift_and_flip().1).collect()
+        (0..1_000).map(|index| change(index).placement().mirrored).collect()
     }
 
     #[test]

@@ -10,7 +10,7 @@ use flate2::read::MultiGzDecoder;
 use crate::dataset::{Found, PixelShape, Samples};
 use crate::source::name_of;
 use crate::split::GivenSplits;
-use crate::{Augment, DataError, Flip};
+use crate::{Augment, DataError, Flip, PaddingMode};
 
 /// Third byte: unsigned bytes; fourth: the number of dimensions.
 const IMAGES_MAGIC: u32 = 0x0000_0803;
@@ -62,7 +62,11 @@ pub(crate) fn read_folder(folder: &Path) -> Result<Found, DataError> {
         labels,
         given: GivenSplits { train: (0..num_train as u32).collect(), dev: None, test },
         // Digits and letters change their meaning in a mirror, and fill most of the picture.
-        augment: Augment::PadCrop { padding: 2, flip: Flip::Never },
+        augment: Augment::PadCrop {
+            padding: 2,
+            padding_mode: PaddingMode::Constant,
+            flip: Flip::Never,
+        },
     })
 }
 

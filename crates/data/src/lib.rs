@@ -50,7 +50,7 @@ mod statistics;
 mod synthetic;
 mod vectors;
 
-pub use augment::{Augment, Flip};
+pub use augment::{Augment, Flip, PaddingMode};
 pub use dataset::{Dataset, Kind};
 pub use error::{BadSample, DataError, Issue};
 pub use export::export_image_folder;

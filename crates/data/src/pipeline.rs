@@ -81,12 +81,12 @@ impl Pipeline {
         let p = &self.preprocessing;
         let shape = PixelShape { channels: p.channels, height: p.height, width: p.width };
         let crop = change.as_mut().and_then(|it| it.crop_box(picture.height, picture.width));
-        let (shift, flip) = change.as_mut().map_or(([0, 0], false), Change::shift_and_flip);
+        let placement = change.as_mut().map(Change::placement).unwrap_or_default();
         let has_size = picture.channels == shape.channels
             && picture.height == shape.height
             && picture.width == shape.width;
         if has_size && crop.is_none() && p.resize == Resize::Exact {
-            self.normalizer.write(picture.data, shift, flip, input);
+            self.normalizer.write(picture.data, placement, input);
             return Ok(());
         }
         SIZED.with_borrow_mut(|sized| {
@@ -94,7 +94,7 @@ impl Pipeline {
                 Some(crop) => crop_and_resize(picture, crop, shape, sized)?,
                 None => to_network_size(p, picture, sized)?,
             }
-            self.normalizer.write(sized, shift, flip, input);
+            self.normalizer.write(sized, placement, input);
             Ok(())
         })
     }

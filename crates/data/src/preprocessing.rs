@@ -3,6 +3,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use crate::DataError;
+use crate::augment::Placement;
 use crate::image_file::Pixels;
 use crate::resize;
 
@@ -88,7 +89,7 @@ impl Preprocessing {
         let mut sized = Vec::new();
         resize::to_network_size(self, pixels.view(), &mut sized)?;
         let mut input = vec![0.0; self.input_len()];
-        Normalizer::new(self).write(&sized, [0, 0], false, &mut input);
+        Normalizer::new(self).write(&sized, Placement::default(), &mut input);
         Ok(input)
     }
 
@@ -194,13 +195,11 @@ impl Normalizer {
         Self { tables, height: preprocessing.height, width: preprocessing.width }
     }
 
-    /// Shifts `pixels` (HWC, the network's size) by `[dy, dx]`, then mirrors it if `flip`, and
-    /// writes it normalised. What lies outside is black, as with torchvision's
-    /// `RandomCrop(padding)`.
-    pub(crate) fn write(&self, pixels: &[u8], [dy, dx]: [isize; 2], flip: bool, out: &mut [f32]) {
+    /// Writes `pixels` (HWC, the network's size) normalised, at their place.
+    pub(crate) fn write(&self, pixels: &[u8], placement: Placement, out: &mut [f32]) {
         match self.tables.as_slice() {
-            [grey] => self.write_channels(&[grey], pixels, [dy, dx], flip, out),
-            [r, g, b] => self.write_channels(&[r, g, b], pixels, [dy, dx], flip, out),
+            [grey] => self.write_channels(&[grey], pixels, placement, out),
+            [r, g, b] => self.write_channels(&[r, g, b], pixels, placement, out),
             _ => unreachable!("a validated picture has 1 or 3 channels"),
         }
     }
@@ -209,8 +208,7 @@ impl Normalizer {
         &self,
         tables: &[&[f32; 256]; C],
         pixels: &[u8],
-        [dy, dx]: [isize; 2],
-        flip: bool,
+        Placement { shift: [dy, dx], padding_mode, mirrored }: Placement,
         out: &mut [f32],
     ) {
         assert_eq!(pixels.len(), out.len());
@@ -218,18 +216,15 @@ impl Normalizer {
         let (out, _) = out.as_chunks_mut::<C>();
         let black = tables.map(|table| table[0]);
         for (y, out_row) in out.chunks_exact_mut(self.width).enumerate() {
-            let row = y
-                .checked_add_signed(dy)
-                .filter(|&sy| sy < self.height)
-                .map(|sy| &pixels[sy * self.width..][..self.width]);
-            let Some(row) = row else {
+            let Some(row) = padding_mode.pixel_at(y as isize + dy, self.height) else {
                 out_row.fill(black);
                 continue;
             };
+            let row = &pixels[row * self.width..][..self.width];
             for (x, out_pixel) in out_row.iter_mut().enumerate() {
-                let x = if flip { self.width - 1 - x } else { x };
-                *out_pixel = match x.checked_add_signed(dx).and_then(|sx| row.get(sx)) {
-                    Some(pixel) => std::array::from_fn(|c| tables[c][pixel[c] as usize]),
+                let x = if mirrored { self.width - 1 - x } else { x };
+                *out_pixel = match padding_mode.pixel_at(x as isize + dx, self.width) {
+                    Some(x) => std::array::from_fn(|c| tables[c][row[x][c] as usize]),
                     None => black,
                 };
             }

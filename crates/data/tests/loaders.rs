@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use image::{Rgb, RgbImage};
 use residua_data::{
-    Augment, Batch, DataError, Dataset, EvalLoader, Flip, LoaderOptions, OpenOptions,
+    Augment, Batch, DataError, Dataset, EvalLoader, Flip, LoaderOptions, OpenOptions, PaddingMode,
     Preprocessing, Resize, Split, TrainLoader, open,
 };
 use tempfile::TempDir;
@@ -119,12 +119,27 @@ fn an_epoch_is_a_permutation_and_differs_from_the_next() {
 /// Every augmented sample is one of the shifts and mirror images of its picture.
 #[test]
 fn pad_crop_flip_shifts_and_mirrors() {
+    shifts_and_mirrors(PaddingMode::Constant);
+}
+
+#[test]
+fn what_a_shift_uncovers_can_be_reflected() {
+    shifts_and_mirrors(PaddingMode::Reflect);
+}
+
+fn shifts_and_mirrors(padding_mode: PaddingMode) {
     let dataset = shapes();
     let p = dataset.preprocessing();
     let (height, width, padding) = (32_isize, 32_isize, 4);
     let value = |pixels: &[u8], y: isize, x: isize, c: usize| {
         let inside = (0..height).contains(&y) && (0..width).contains(&x);
-        let byte = if inside { pixels[((y * width + x) * 3) as usize + c] } else { 0 };
+        let reflect = |i: isize, last: isize| last - (last - i.abs()).abs();
+        let byte = |y, x| pixels[((y * width + x) * 3) as usize + c];
+        let byte = match padding_mode {
+            PaddingMode::Constant if !inside => 0,
+            PaddingMode::Constant => byte(y, x),
+            PaddingMode::Reflect => byte(reflect(y, height - 1), reflect(x, width - 1)),
+        };
         (f32::from(byte) / 255.0 - p.mean[c]) / p.std[c]
     };
     let variant = |pixels: &[u8], dy: isize, dx: isize, flip: bool| -> Vec<u32> {
@@ -150,7 +165,9 @@ fn pad_crop_flip_shifts_and_mirrors() {
         }
     }
     let mut seen = HashSet::new();
-    let mut loader = TrainLoader::new(&dataset, &options(&dataset, 130, 2), 0).unwrap();
+    let augment = Augment::PadCrop { padding: 4, padding_mode, flip: Flip::Random };
+    let options = LoaderOptions { augment, ..options(&dataset, 130, 2) };
+    let mut loader = TrainLoader::new(&dataset, &options, 0).unwrap();
     for _ in 0..20 {
         let batch = loader.next().unwrap();
         let samples = batch.input.chunks_exact(3072);
@@ -298,7 +315,8 @@ fn options_that_do_not_fit_are_refused() {
         let error = refuse(&dataset, LoaderOptions { batch_size, ..good.clone() });
         assert!(error.contains(&format!("got {batch_size}, expected 1 to 130")), "{error}");
     }
-    let augment = Augment::PadCrop { padding: 32, flip: Flip::Never };
+    let augment =
+        Augment::PadCrop { padding: 32, padding_mode: PaddingMode::Reflect, flip: Flip::Never };
     assert!(refuse(&dataset, LoaderOptions { augment, ..good.clone() }).contains("padding 32"));
     let spirals = Arc::new(open("synthetic:spirals", &OpenOptions::default()).unwrap());
     assert!(refuse(&spirals, good.clone()).contains("vectors can only take none"));

@@ -31,9 +31,9 @@ pub struct Muon {
 /// let mut step = MuonStep::new(Isa::Portable, [[2, 2]]);
 /// let muon = Muon { lr: 0.1, momentum: 0.0, weight_decay: 0.0 };
 /// let (mut params, mut velocity) = ([0.0; 4], [0.0; 4]);
-/// // However long the gradient, the step is about as long as the learning rate in every direction.
+/// // However long the gradient, the step in every direction is 0.68 to 1.14 times the learning rate.
 /// step.run(&muon, [2, 2], &mut params, &[1000.0, 0.0, 0.0, -700.0], &mut velocity);
-/// assert!((0.07..0.12).contains(&-params[0]) && (0.07..0.12).contains(&params[3]));
+/// assert!((0.068..0.114).contains(&-params[0]) && (0.068..0.114).contains(&params[3]));
 /// ```
 #[derive(Debug)]
 pub struct MuonStep {

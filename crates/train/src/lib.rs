@@ -34,7 +34,9 @@ pub use evaluation::{
 };
 pub use metrics::{MetricsRecord, read_metrics};
 pub use observer::{Event, Observer, Started, StepReport, Warning};
-pub use parameter_groups::{MuonMatrix, ParameterGroup, muon_matrices, parameter_groups};
+pub use parameter_groups::{
+    MuonMatrix, ParameterGroup, frozen_parameters, muon_matrices, parameter_groups,
+};
 pub use recipe::{EarlyImages, Length, MuonOptions, Recipe};
 pub use run_folder::kept_models;
 pub use schedule::{Schedule, warmup_factor};

@@ -21,10 +21,11 @@ pub struct ParameterGroup {
 /// Which parameters SGD updates, which of them decay, and how fast they learn, as the recipe says.
 pub fn parameter_groups(graph: &Graph, recipe: &Recipe) -> Vec<ParameterGroup> {
     let mut groups: Vec<ParameterGroup> = Vec::new();
-    let matrices = muon_matrices(graph, recipe);
+    let matrices = muon_matrices(graph, recipe).into_iter().map(|matrix| matrix.range);
+    let others: Vec<_> = matrices.chain(frozen_parameters(graph, recipe)).collect();
     for spec in graph.params() {
         let range = spec.range();
-        if matrices.iter().any(|matrix| matrix.range == range) {
+        if others.contains(&range) {
             continue;
         }
         let decays = match spec.role {
@@ -66,13 +67,22 @@ pub struct MuonMatrix {
 /// The weights that Muon updates, if the recipe has it: those of all convolutions and linear operations
 /// but the first and the head's.
 pub fn muon_matrices(graph: &Graph, recipe: &Recipe) -> Vec<MuonMatrix> {
-    let is_weight = |spec: &&TensorSpec| matches!(spec.role, Role::ConvWeight | Role::LinearWeight);
-    let hidden = graph.params().iter().filter(is_weight).skip(1).filter(|spec| !is_head(spec));
+    let hidden = layer_weights(graph).skip(1).filter(|spec| !is_head(spec));
     let matrix = |spec: &TensorSpec| {
         let rows = spec.shape[0];
         MuonMatrix { range: spec.range(), shape: [rows, spec.len() / rows] }
     };
     recipe.muon.iter().flat_map(|_| hidden.clone().map(matrix)).collect()
+}
+
+/// The parameters that stay as they are, if the recipe has such.
+pub fn frozen_parameters(graph: &Graph, recipe: &Recipe) -> Option<Range<usize>> {
+    layer_weights(graph).next().filter(|_| recipe.freeze_stem).map(TensorSpec::range)
+}
+
+/// Weights of convolutions and linear layers, the stem's first.
+fn layer_weights(graph: &Graph) -> impl Iterator<Item = &TensorSpec> + Clone {
+    graph.params().iter().filter(|spec| matches!(spec.role, Role::ConvWeight | Role::LinearWeight))
 }
 
 fn is_head(spec: &TensorSpec) -> bool {

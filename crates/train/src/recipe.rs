@@ -72,6 +72,10 @@ pub struct Recipe {
     /// images.
     #[serde(default)]
     pub whiten_stem: bool,
+    /// Whether the weights of the first convolution, or the first linear layer, stay as they are at the
+    /// start.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub freeze_stem: bool,
     /// Steps between evaluations on the dev set; every epoch if not set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub eval_every: Option<u64>,
@@ -232,6 +236,7 @@ impl Recipe {
             init: Init::default(),
             zero_init_residual: false,
             whiten_stem: false,
+            freeze_stem: false,
             muon: None,
             early_images: None,
             eval_every: None,

@@ -1,7 +1,11 @@
+use std::ops::Range;
+
 use residua_engine::{Isa, Loss, Muon, MuonStep, Plan, PlanOptions, Sgd, cross_entropy, sgd_step};
 use residua_graph::{Graph, Weights};
 
-use crate::parameter_groups::{MuonMatrix, ParameterGroup, muon_matrices, parameter_groups};
+use crate::parameter_groups::{
+    MuonMatrix, ParameterGroup, frozen_parameters, muon_matrices, parameter_groups,
+};
 use crate::{Recipe, TrainError};
 
 /// One update of the weights: forward, loss, backward, clipping, SGD or Muon. After the first one it takes
@@ -17,6 +21,8 @@ pub struct TrainStep {
     losses: Vec<f32>,
     grad_logits: Vec<f32>,
     groups: Vec<ParameterGroup>,
+    /// What has no gradients and is not updated.
+    frozen: Option<Range<usize>>,
     matrices: Vec<MuonMatrix>,
     muon: Muon,
     muon_step: MuonStep,
@@ -58,6 +64,7 @@ impl TrainStep {
             losses: vec![0.0; recipe.batch_size],
             grad_logits: vec![0.0; num_logits],
             groups: parameter_groups(graph, recipe),
+            frozen: frozen_parameters(graph, recipe),
             muon: Muon {
                 lr: muon.lr as f32,
                 momentum: muon.momentum as f32,
@@ -111,6 +118,9 @@ impl TrainStep {
             return loss;
         }
         self.plan.backward(&self.weights, &self.grad_logits, &mut self.grads);
+        if let Some(frozen) = &self.frozen {
+            self.grads[frozen.clone()].fill(0.0);
+        }
         if let Some(max_norm) = self.clip_grad_norm {
             clip_grad_norm(&mut self.grads, max_norm);
         }

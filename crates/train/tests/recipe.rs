@@ -22,6 +22,7 @@ fn a_recipe_survives_its_toml_form() {
                 init: Init::KaimingFanIn,
                 zero_init_residual: true,
                 whiten_stem: task == Task::Shapes,
+                freeze_stem: true,
                 muon: Some(MuonOptions { lr: 0.3, ..Default::default() }),
                 open: OpenOptions { val_fraction: Some(0.2), seed: 3, ..Default::default() },
                 ..task.recipe()

@@ -161,6 +161,23 @@ fn muon_updates_the_weights_between_the_first_and_the_last() {
     assert_eq!(muon_matrices(&graph(&recipe), &recipe), []);
 }
 
+/// With and without Muon, whose first matrix is the one behind the stem.
+#[test]
+fn a_frozen_stem_stays_as_it_was_and_all_else_moves() {
+    for muon in [None, Some(MuonOptions::default())] {
+        let recipe = Recipe { freeze_stem: true, muon, ..Task::Shapes.recipe() };
+        let (step, before) = one_step(&recipe);
+        for spec in graph(&recipe).params() {
+            let frozen = spec.name == "conv1.weight";
+            let (now, before) = (&step.weights().params[spec.range()], &before[spec.range()]);
+            assert_eq!(now == before, frozen, "{} with {muon:?}", spec.name);
+            // What has no gradient takes no part in their norm.
+            let no_grads = step.grads()[spec.range()].iter().all(|&grad| grad == 0.0);
+            assert_eq!(no_grads, frozen, "{} with {muon:?}", spec.name);
+        }
+    }
+}
+
 /// With a learning rate a tenth as high, the weights of Muon move a tenth as far, whatever the gradients.
 #[test]
 fn muon_steps_go_by_its_own_learning_rate() {

@@ -47,6 +47,9 @@ pub(crate) struct TrainingArgs {
     /// Start the first convolution with filters that whiten the patches of the training images
     #[arg(long, help_heading = "Network")]
     whiten_stem: bool,
+    /// Leave the first layer's weights as they are at the start
+    #[arg(long, help_heading = "Network")]
+    freeze_stem: bool,
 
     #[command(flatten)]
     input: InputArgs,
@@ -199,6 +202,7 @@ impl TrainingArgs {
             init: self.init.unwrap_or(recipe.init),
             zero_init_residual: self.zero_init_residual || recipe.zero_init_residual,
             whiten_stem: self.whiten_stem || recipe.whiten_stem,
+            freeze_stem: self.freeze_stem || recipe.freeze_stem,
             muon: self.muon(recipe.muon)?,
             eval_every: self.eval_every.or(recipe.eval_every),
             checkpoint_every: self.checkpoint_every.or(recipe.checkpoint_every),
