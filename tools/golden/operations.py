@@ -193,6 +193,21 @@ def cross_entropy():
     save(f"{FOLDER}/cross_entropy.safetensors", tensors, {})
 
 
+def updates(case, hyper, optimizer, param, grads):
+    """The parameters before, and after a step with each of the gradients."""
+    before, steps = param.detach().clone(), []
+    for grad in grads:
+        param.grad = grad
+        optimizer.step()
+        steps.append(param.detach().clone())
+    return {
+        f"{case}.hyper": torch.tensor(hyper),
+        f"{case}.params": before.float(),
+        f"{case}.grads": grads.float(),
+        f"{case}.params_after": torch.stack(steps),
+    }
+
+
 def sgd():
     """Five steps; `hyper` is lr, momentum, nesterov (0 or 1), weight_decay."""
     random, tensors = Random(7), {}
@@ -210,17 +225,7 @@ def sgd():
         optimizer = torch.optim.SGD(
             [param], hyper[0], momentum=hyper[1], nesterov=nesterov, weight_decay=hyper[3]
         )
-        tensors |= {
-            f"{case}.hyper": torch.tensor(hyper),
-            f"{case}.params": param.detach().clone().float(),
-            f"{case}.grads": grads.float(),
-        }
-        steps = []
-        for step in range(num_steps):
-            param.grad = grads[step]
-            optimizer.step()
-            steps.append(param.detach().clone())
-        tensors[f"{case}.params_after"] = torch.stack(steps)
+        tensors |= updates(case, hyper, optimizer, param, grads)
         if momentum > 0:
             tensors[f"{case}.velocity"] = optimizer.state[param]["momentum_buffer"]
     save(f"{FOLDER}/sgd.safetensors", tensors, {})
@@ -243,18 +248,8 @@ def muon():
         optimizer = torch.optim.Muon(
             [param], lr=hyper[0], momentum=hyper[1], weight_decay=hyper[2]
         )
-        tensors |= {
-            f"{case}.hyper": torch.tensor(hyper),
-            f"{case}.params": param.detach().clone().float(),
-            f"{case}.grads": grads.float(),
-        }
-        steps = []
-        for step in range(num_steps):
-            param.grad = grads[step]
-            with mock.patch.object(torch, "bfloat16", torch.float64):
-                optimizer.step()
-            steps.append(param.detach().clone())
-        tensors[f"{case}.params_after"] = torch.stack(steps)
+        with mock.patch.object(torch, "bfloat16", torch.float64):
+            tensors |= updates(case, hyper, optimizer, param, grads)
     save(f"{FOLDER}/muon.safetensors", tensors, {})
 
 

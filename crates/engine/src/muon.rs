@@ -186,10 +186,8 @@ fn multiply_transposed(
     let (problem, kernel) = linear(isa, k, columns);
     let packed = &mut packed[..kernel.packed_weight_len(&problem)];
     kernel.pack_weight(&problem, right, packed);
-    let rows = left.par_chunks(NUM_ROWS * k).zip(product.par_chunks_mut(NUM_ROWS * columns));
-    rows.for_each(|(left, product)| {
-        let problem = Conv2dProblem { iw: left.len() / k, ..problem };
-        kernel.forward(&problem, left, packed, None, product);
+    in_parallel(left, k, product, columns, |rows, left, product| {
+        kernel.forward(&Conv2dProblem { iw: rows, ..problem }, left, packed, None, product);
     });
 }
 
@@ -206,11 +204,22 @@ fn multiply(
     let (problem, kernel) = linear(isa, columns, k);
     let packed = &mut packed[..kernel.packed_weight_backward_len(&problem)];
     kernel.pack_weight_backward(&problem, right, packed);
-    let rows = left.par_chunks(NUM_ROWS * k).zip(product.par_chunks_mut(NUM_ROWS * columns));
-    rows.for_each(|(left, product)| {
-        let problem = Conv2dProblem { iw: left.len() / k, ..problem };
-        kernel.backward_data(&problem, left, packed, false, product);
+    in_parallel(left, k, product, columns, |rows, left, product| {
+        kernel.backward_data(&Conv2dProblem { iw: rows, ..problem }, left, packed, false, product);
     });
+}
+
+/// Hands each thread some rows of `left`, of `k`, and those of the product, of `columns`.
+fn in_parallel(
+    left: &[f32],
+    k: usize,
+    product: &mut [f32],
+    columns: usize,
+    multiply_rows: impl Fn(usize, &[f32], &mut [f32]) + Sync,
+) {
+    left.par_chunks(NUM_ROWS * k)
+        .zip(product.par_chunks_mut(NUM_ROWS * columns))
+        .for_each(|(left, product)| multiply_rows(left.len() / k, left, product));
 }
 
 /// Writes a matrix's transpose.
