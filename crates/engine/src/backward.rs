@@ -1,6 +1,6 @@
 //! From forward steps to backward steps.
 
-use crate::step::{GradInput, GradOutput, GradSlot, GradSums, Input, Mask, Slot, Step};
+use crate::step::{GradInput, GradOutput, GradSlot, GradSums, Input, Mask, Residual, Slot, Step};
 use std::collections::HashMap;
 
 /// What the backward of some forward steps needs.
@@ -51,7 +51,8 @@ impl Compiler {
                     grad_input,
                 });
                 match residual {
-                    Some(residual) => self.give(residual, grad_output),
+                    Some(Residual::Stored(residual)) => self.give(residual, grad_output),
+                    Some(joined) => unreachable!("{joined:?} is of a joined step"),
                     None => self.release(grad_output),
                 }
             }

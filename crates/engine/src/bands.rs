@@ -61,8 +61,9 @@ fn stored<'a, E: ConvElement>(
     let bands = output.par_chunks_mut(len).with_max_len(1).enumerate();
     bands.for_each(|(i, output)| {
         let part = i * len..i * len + output.len();
-        let residual = residual.map(|residual| &residual[part.clone()]);
-        batch_norm::normalise(kernel.isa(), &input[part], scale, shift, residual, relu, output);
+        let residual = residual.map(|residual| residual.part(part.clone()));
+        let from = Normalised { input: &input[part], scale, shift, residual, relu, output: None };
+        batch_norm::normalise(kernel.isa(), from, output);
     });
     Source::Stored(output)
 }

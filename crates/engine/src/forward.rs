@@ -2,7 +2,7 @@
 
 use crate::conv::Conv;
 use crate::norm::{Norm, NormTensors};
-use crate::step::{Input, Slot, Step};
+use crate::step::{Input, Residual, Slot, Step};
 use crate::{Mode, PlanError, PlanOptions};
 use residua_graph::{Graph, Node, Op, Shape, ValueId};
 use residua_kernels::conv2d::{self, ConvElement};
@@ -211,7 +211,7 @@ impl<'a, E: ConvElement> Compiler<'a, E> {
         let step = Step::Normalise {
             norm,
             input,
-            residual: chain.residual.map(|value| self.slot(value)),
+            residual: chain.residual.map(|value| Residual::Stored(self.slot(value))),
             relu: chain.relu,
             output: self.slot(chain.output),
         };

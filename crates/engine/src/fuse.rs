@@ -1,12 +1,13 @@
-//! Joins steps that follow each other: a batch norm and the convolution that reads it, a convolution and
-//! the sums over its result, and the same in the backward.
+//! Joins steps that follow each other: a zero-padding shortcut and the batch norm that it is added to, a
+//! batch norm and the convolution that reads it, a convolution and the sums over its result, and the last
+//! two in the backward as well.
 //!
 //! What only goes from one half of a joined step to the other is not stored. Where a batch norm's
 //! output has no other reader than a convolution, the backward makes it again from the batch norm's
 //! input, which it reads anyway.
 
-use crate::step::{GradOutput, GradSlot, Input, Mask, Slot, Step};
-use std::collections::HashMap;
+use crate::step::{GradOutput, GradSlot, Input, Mask, Residual, Slot, Step};
+use std::collections::{HashMap, HashSet};
 
 /// Joins forward steps; returns the activations that are not stored, with how they are made.
 pub(crate) fn forward(steps: &mut Vec<Step>, output: Slot) -> HashMap<Slot, Input> {
@@ -14,6 +15,7 @@ pub(crate) fn forward(steps: &mut Vec<Step>, output: Slot) -> HashMap<Slot, Inpu
     for step in &*steps {
         step.reads().for_each(|slot| *readers.entry(slot).or_default() += 1);
     }
+    join_shortcuts(steps, &readers);
     let mut unstored = HashMap::new();
     let mut fused: Vec<Step> = Vec::with_capacity(steps.len());
     for mut step in steps.drain(..) {
@@ -43,6 +45,28 @@ pub(crate) fn forward(steps: &mut Vec<Step>, output: Slot) -> HashMap<Slot, Inpu
     }
     *steps = fused;
     unstored
+}
+
+/// Joins zero-padding shortcuts to the batch norms that they are added to, where nothing else reads them.
+fn join_shortcuts(steps: &mut Vec<Step>, readers: &HashMap<Slot, usize>) {
+    let made = steps.iter().filter_map(|step| match *step {
+        Step::ZeroPad { problem, input, output } if readers.get(&output) == Some(&1) => {
+            Some((output, Residual::ZeroPadded { problem, input }))
+        }
+        _ => None,
+    });
+    let made: HashMap<Slot, Residual> = made.collect();
+    let mut joined = HashSet::new();
+    for step in &mut *steps {
+        if let Step::Normalise { residual: Some(residual), .. } = step
+            && let Residual::Stored(slot) = *residual
+            && let Some(shortcut) = made.get(&slot)
+        {
+            *residual = *shortcut;
+            joined.insert(slot);
+        }
+    }
+    steps.retain(|step| !matches!(step, Step::ZeroPad { output, .. } if joined.contains(output)));
 }
 
 /// Joins backward steps, which read nothing that is not stored afterwards. `has_bias` tells of a
@@ -107,5 +131,39 @@ fn read_unstored(step: &mut Step, unstored: &HashMap<Slot, Input>) {
             }
         }
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::{Plan, PlanOptions};
+    use residua_graph::{Conv2d, Graph, GraphBuilder, Shape};
+
+    /// A block whose zero-padding shortcut is added to a batch norm's output, once or twice.
+    fn block(times: usize) -> Graph {
+        let mut b = GraphBuilder::new(Shape::image(4, 6, 6));
+        let shortcut = b.zero_pad("downsample", b.input(), 8, 2).unwrap();
+        let conv = Conv2d { padding: [1; 2], stride: [2; 2], ..Conv2d::square(8, 3) };
+        let conv = b.conv2d("conv", b.input(), conv).unwrap();
+        let mut sum = b.batch_norm("bn", conv).unwrap();
+        for i in 0..times {
+            sum = b.add(&format!("add{i}"), sum, shortcut).unwrap();
+        }
+        let pooled = b.global_avg_pool("avgpool", sum);
+        let logits = b.linear("fc", pooled, 2).unwrap();
+        b.finish(logits)
+    }
+
+    #[test]
+    fn a_shortcut_is_joined_where_nothing_else_reads_it() {
+        let shortcuts = |times: usize, options: &PlanOptions| -> Vec<String> {
+            let steps = Plan::new(&block(times), options).unwrap().report();
+            let parts = steps.into_iter().filter(|step| !step.backward).flat_map(|step| step.parts);
+            parts.filter(|part| part.contains("shortcut")).collect()
+        };
+        for options in [PlanOptions::train(4).unwrap(), PlanOptions::eval(4).unwrap()] {
+            assert_eq!(shortcuts(1, &options), ["bn + zero-padding shortcut"]);
+            assert_eq!(shortcuts(2, &options), ["zero-padding shortcut", "bn + shortcut"]);
+        }
     }
 }

@@ -4,13 +4,16 @@ use crate::bands;
 use crate::buffer::{samples, samples_mut};
 use crate::conv::{Conv, ConvGrad};
 use crate::norm::{Norm, NormPartial};
-use crate::step::{GradInput, GradOutput, GradSlot, GradSums, Input, Mask, Phase, Slot, Step};
+use crate::step::{
+    GradInput, GradOutput, GradSlot, GradSums, Input, Mask, Phase, Residual, Slot, Step,
+};
 use residua_kernels::conv2d::{
     Backward, ConvElement, Forward, GradWeight, Moments, NormGradSums, Sums,
 };
 use residua_kernels::{
-    Aligned, Isa, MaxPoolProblem, NormGrad, Normalised, Source, add, batch_norm, conv2d,
-    global_avg_pool, max_pool, relu, zero_pad,
+    self as kernels, Aligned, Isa, MaxPoolProblem, NormGrad, Normalised, Source, ZeroPadProblem,
+    add, batch_norm, conv2d, global_avg_pool, max_pool, relu,
+    zero_pad::{self, ZeroPadded},
 };
 use std::mem::{swap, take};
 use std::ops::Range;
@@ -190,11 +193,8 @@ impl<E: ConvElement> Group<E> {
             Step::Moments { norm, input } => self.add_moments(shared, norm, input, which),
             Step::Normalise { norm, input, residual, relu, output } => {
                 self.write(output, which, |group, output| {
-                    let norm = &shared.norms[norm];
-                    let input = group.activation(input, which);
-                    let residual = residual.map(|slot| group.activation(slot, which));
-                    let (scale, shift) = (&norm.scale, &norm.shift);
-                    batch_norm::normalise(isa, input, scale, shift, residual, relu, output);
+                    let from = group.normalised(shared, norm, (input, residual, relu), which);
+                    batch_norm::normalise(isa, from, output);
                 });
             }
             Step::Relu { input, output } => self.write(output, which, |group, output| {
@@ -349,17 +349,31 @@ impl<E: ConvElement> Group<E> {
         match input {
             Input::Stored(slot) => Source::Stored(self.activation(slot, which)),
             Input::Normalised { norm, input, residual, relu, .. } => {
-                let Norm { scale, shift, .. } = &shared.norms[norm];
-                Source::Normalised(Normalised {
-                    input: self.activation(input, which),
-                    scale,
-                    shift,
-                    residual: residual.map(|slot| self.activation(slot, which)),
-                    relu,
-                    output: kept,
-                })
+                let from = self.normalised(shared, norm, (input, residual, relu), which);
+                Source::Normalised(Normalised { output: kept, ..from })
             }
         }
+    }
+
+    /// A batch norm of an activation, with what is added to it and whether a ReLU follows.
+    fn normalised<'a>(
+        &'a self,
+        shared: &'a Shared<E>,
+        norm: usize,
+        (input, residual, relu): (Slot, Option<Residual>, bool),
+        which: &Range<usize>,
+    ) -> Normalised<'a, E> {
+        let Norm { scale, shift, .. } = &shared.norms[norm];
+        let residual = residual.map(|residual| match residual {
+            Residual::Stored(slot) => kernels::Residual::Stored(self.activation(slot, which)),
+            Residual::ZeroPadded { problem, input } => {
+                let problem = ZeroPadProblem { n: which.len(), ..problem };
+                let input = self.activation(input, which);
+                kernels::Residual::ZeroPadded(ZeroPadded::new(problem, input))
+            }
+        });
+        let input = self.activation(input, which);
+        Normalised { input, scale, shift, residual, relu, output: None }
     }
 
     /// A convolution's backward, from the gradient it reads to the sums over the one it makes.

@@ -2,7 +2,7 @@
 
 use crate::conv::Conv;
 use crate::norm::Norm;
-use crate::step::{GradOutput, GradSums, Input, Mask, Step};
+use crate::step::{GradOutput, GradSums, Input, Mask, Residual, Step};
 use std::time::Duration;
 
 /// One step of a plan: what is done to a few samples at a time, on their way from memory to memory.
@@ -85,7 +85,7 @@ impl<E> Reporter<'_, E> {
             }
             Step::Moments { norm: of, .. } => vec![format!("moments for {}", norm(of))],
             Step::Normalise { norm: by, residual, relu, .. } => {
-                vec![normalise(norm(by), residual.is_some(), relu)]
+                vec![normalise(norm(by), residual, relu)]
             }
             Step::NormGradSums { sums, .. } => self.sums(sums),
             Step::NormGradInput { norm: of, .. } => vec![format!("gradient of {}", norm(of))],
@@ -120,7 +120,7 @@ impl<E> Reporter<'_, E> {
         match input {
             Input::Stored(_) => Vec::new(),
             Input::Normalised { norm, residual, relu, .. } => {
-                vec![normalise(&self.norms[norm].name, residual.is_some(), relu)]
+                vec![normalise(&self.norms[norm].name, residual, relu)]
             }
         }
     }
@@ -133,8 +133,12 @@ impl<E> Reporter<'_, E> {
 }
 
 /// `layer1.0.bn2 + shortcut + ReLU`
-fn normalise(name: &str, shortcut: bool, relu: bool) -> String {
-    let shortcut = if shortcut { " + shortcut" } else { "" };
+fn normalise(name: &str, residual: Option<Residual>, relu: bool) -> String {
+    let shortcut = match residual {
+        None => "",
+        Some(Residual::Stored(_)) => " + shortcut",
+        Some(Residual::ZeroPadded { .. }) => " + zero-padding shortcut",
+    };
     let relu = if relu { " + ReLU" } else { "" };
     format!("{name}{shortcut}{relu}")
 }

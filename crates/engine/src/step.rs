@@ -26,9 +26,20 @@ pub(crate) enum Input {
     Normalised {
         norm: usize,
         input: Slot,
-        residual: Option<Slot>,
+        residual: Option<Residual>,
         relu: bool,
         output: Option<Slot>,
+    },
+}
+
+/// What a batch norm's output is added to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Residual {
+    Stored(Slot),
+    /// As [`Step::ZeroPad`] makes it.
+    ZeroPadded {
+        problem: ZeroPadProblem,
+        input: Slot,
     },
 }
 
@@ -93,7 +104,7 @@ pub(crate) enum Step {
     Normalise {
         norm: usize,
         input: Slot,
-        residual: Option<Slot>,
+        residual: Option<Residual>,
         relu: bool,
         output: Slot,
     },
@@ -228,6 +239,7 @@ impl Step {
             | Self::GlobalAvgPool { input, output, .. }
             | Self::ZeroPad { input, output, .. } => [input, output].into_iter().for_each(on_slot),
             Self::Normalise { input, residual, output, .. } => {
+                let residual = residual.as_mut().map(Residual::slot);
                 [input, output].into_iter().chain(residual).for_each(on_slot);
             }
             Self::Add { left, right, output, .. } => {
@@ -313,8 +325,18 @@ impl Input {
         match self {
             Self::Stored(slot) => on_slot(slot),
             Self::Normalised { input, residual, output, .. } => {
+                let residual = residual.as_mut().map(Residual::slot);
                 [input].into_iter().chain(residual).chain(output).for_each(on_slot);
             }
+        }
+    }
+}
+
+impl Residual {
+    /// The activation that is read.
+    fn slot(&mut self) -> &mut Slot {
+        match self {
+            Self::Stored(slot) | Self::ZeroPadded { input: slot, .. } => slot,
         }
     }
 }

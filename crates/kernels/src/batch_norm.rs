@@ -8,7 +8,7 @@
 use crate::channels::{self, BLOCK_CHANNELS, BlockSums, ChannelBlock, Map, Terms, Walk, Wide};
 use crate::padding::Padding;
 use crate::simd::{Simd, simd_fn};
-use crate::{Element, Isa, NormGrad, Normalised};
+use crate::{Element, Isa, NormGrad, Normalised, Residual};
 
 /// `Σ (x − shift)` and `Σ (x − shift)²`.
 struct Deviations<'a, E> {
@@ -108,8 +108,13 @@ pub(crate) fn merge(
     *m2 += other_m2 + delta * delta * n * share;
 }
 
+/// What is added in [`Normalise`]: nothing, what is stored, or what lies in `padded` already.
+const NO_RESIDUAL: u8 = 0;
+const STORED: u8 = 1;
+const PLACED: u8 = 2;
+
 /// One stretch of [`Normalised`]: to `padded`, and to `output` if `KEEP`.
-struct Normalise<'a, E, B, const RESIDUAL: bool, const KEEP: bool> {
+struct Normalise<'a, E, B, const RESIDUAL: u8, const KEEP: bool> {
     input: &'a [E],
     scale: &'a [f32],
     shift: &'a [f32],
@@ -120,7 +125,7 @@ struct Normalise<'a, E, B, const RESIDUAL: bool, const KEEP: bool> {
     output: &'a mut [E],
 }
 
-impl<E: Element, B: Element, const RESIDUAL: bool, const KEEP: bool> Map
+impl<E: Element, B: Element, const RESIDUAL: u8, const KEEP: bool> Map
     for Normalise<'_, E, B, RESIDUAL, KEEP>
 {
     type Operands<S: Simd> = [[S::F32; 2]; 2];
@@ -138,8 +143,11 @@ impl<E: Element, B: Element, const RESIDUAL: bool, const KEEP: bool> Map
             let input = simd.load_pair(self.input, i);
             let mut y =
                 [simd.fma(input[0], scale[0], shift[0]), simd.fma(input[1], scale[1], shift[1])];
-            if RESIDUAL {
-                let residual = simd.load_pair(self.residual, i);
+            if RESIDUAL != NO_RESIDUAL {
+                let residual = match RESIDUAL {
+                    STORED => simd.load_pair(self.residual, i),
+                    _ => simd.load_pair(self.padded, i),
+                };
                 y = [simd.add(y[0], residual[0]), simd.add(y[1], residual[1])];
             }
             let floor = simd.splat(self.floor);
@@ -154,8 +162,10 @@ impl<E: Element, B: Element, const RESIDUAL: bool, const KEEP: bool> Map
     #[inline(always)]
     fn scalar<S: Simd>(&mut self, simd: S, i: usize, col: usize) {
         let mut y = simd.fma_scalar(self.input[i].to_f32(), self.scale[col], self.shift[col]);
-        if RESIDUAL {
-            y += self.residual[i].to_f32();
+        match RESIDUAL {
+            NO_RESIDUAL => {}
+            STORED => y += self.residual[i].to_f32(),
+            _ => y += self.padded[i].to_f32(),
         }
         let y = E::from_f32(if y < self.floor { self.floor } else { y });
         if KEEP {
@@ -198,17 +208,34 @@ simd_fn! {
             shift: walk.widen(from.shift, &mut wide_shift),
             ..from
         };
-        match (from.residual.is_some(), from.output.is_some()) {
-            (true, true) => normalise_each::<S, E, B, true, true>(simd, padding, walk, from, padded),
-            (true, false) => normalise_each::<S, E, B, true, false>(simd, padding, walk, from, padded),
-            (false, true) => normalise_each::<S, E, B, false, true>(simd, padding, walk, from, padded),
-            (false, false) => normalise_each::<S, E, B, false, false>(simd, padding, walk, from, padded),
+        match from.residual {
+            None => normalise_all::<S, E, B, NO_RESIDUAL>(simd, padding, walk, from, padded),
+            Some(Residual::Stored(_)) => {
+                normalise_all::<S, E, B, STORED>(simd, padding, walk, from, padded);
+            }
+            Some(Residual::ZeroPadded(_)) => {
+                normalise_all::<S, E, B, PLACED>(simd, padding, walk, from, padded);
+            }
         }
     }
 }
 
 #[inline(always)]
-fn normalise_each<S: Simd, E: Element, B: Element, const RESIDUAL: bool, const KEEP: bool>(
+fn normalise_all<S: Simd, E: Element, B: Element, const RESIDUAL: u8>(
+    simd: S,
+    padding: &Padding,
+    walk: Walk,
+    from: Normalised<'_, E>,
+    padded: &mut [B],
+) {
+    match from.output {
+        Some(_) => normalise_each::<S, E, B, RESIDUAL, true>(simd, padding, walk, from, padded),
+        None => normalise_each::<S, E, B, RESIDUAL, false>(simd, padding, walk, from, padded),
+    }
+}
+
+#[inline(always)]
+fn normalise_each<S: Simd, E: Element, B: Element, const RESIDUAL: u8, const KEEP: bool>(
     simd: S,
     padding: &Padding,
     walk: Walk,
@@ -216,17 +243,27 @@ fn normalise_each<S: Simd, E: Element, B: Element, const RESIDUAL: bool, const K
     padded: &mut [B],
 ) {
     let Normalised { input, scale, shift, residual, relu, output } = from;
-    let (residual, output) = (residual.unwrap_or_default(), output.unwrap_or_default());
+    let output = output.unwrap_or_default();
     let len = padding.stretch_len();
     let floor = if relu { 0.0 } else { f32::NEG_INFINITY };
     for (first, to) in padding.stretches(input.len() / padding.sample_len()) {
+        let padded = &mut padded[to..][..len];
+        let residual: &[E] = match residual.map(|residual| residual.part(first..first + len)) {
+            None => &[],
+            Some(Residual::Stored(residual)) => residual,
+            // `B` has all numbers of `E`.
+            Some(Residual::ZeroPadded(residual)) => {
+                residual.write(padded);
+                &[]
+            }
+        };
         let mut m = Normalise::<E, B, RESIDUAL, KEEP> {
             input: &input[first..][..len],
             scale,
             shift,
-            residual: if RESIDUAL { &residual[first..][..len] } else { &[] },
+            residual,
             floor,
-            padded: &mut padded[to..][..len],
+            padded,
             output: if KEEP { &mut output[first..][..len] } else { &mut [] },
         };
         // SAFETY: all operands have `len` elements, and `scale` and `shift` are widened.
@@ -234,25 +271,15 @@ fn normalise_each<S: Simd, E: Element, B: Element, const RESIDUAL: bool, const K
     }
 }
 
-/// `output = input · scale + shift (+ residual)`, then `max(·, 0)` if `relu`; `scale` and
-/// `shift` have one element for each channel.
+/// Writes [`Normalised`] to `output`.
 ///
 /// With `scale = shift = 0` the output is the residual bit for bit, if the input is finite.
-pub fn normalise<E: Element>(
-    isa: Isa,
-    input: &[E],
-    scale: &[f32],
-    shift: &[f32],
-    residual: Option<&[E]>,
-    relu: bool,
-    output: &mut [E],
-) {
-    let c = scale.len();
-    assert_eq!((output.len(), input.len() % c), (input.len(), 0));
-    assert!(residual.is_none_or(|residual| residual.len() == input.len()));
-    if !input.is_empty() {
-        let from = Normalised { input, scale, shift, residual, relu, output: None };
-        normalise_rows(isa, &Padding::none(input.len() / c, c), from, output);
+pub fn normalise<E: Element>(isa: Isa, from: Normalised<'_, E>, output: &mut [E]) {
+    let (len, c) = (from.input.len(), from.scale.len());
+    assert_eq!((output.len(), len % c), (len, 0));
+    assert!(from.residual.is_none_or(|residual| residual.len() == len));
+    if len > 0 {
+        normalise_rows(isa, &Padding::none(len / c, c), from, output);
     }
 }
 

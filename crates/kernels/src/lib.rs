@@ -49,4 +49,4 @@ pub use element::{Element, convert};
 pub use half::bf16;
 pub use isa::{Isa, IsaError};
 pub use problem::{Conv2dProblem, MaxPoolProblem, ProblemError, ZeroPadProblem};
-pub use source::{NormGrad, Normalised, Source};
+pub use source::{NormGrad, Normalised, Residual, Source};

@@ -3,7 +3,9 @@
 
 use crate::batch_norm::{norm_grad_rows, normalise, normalise_rows};
 use crate::padding::Padding;
+use crate::zero_pad::ZeroPadded;
 use crate::{Element, Isa, convert};
+use std::ops::Range;
 
 /// A convolution's input or the gradient of its output, NHWC.
 #[derive(Debug)]
@@ -27,11 +29,38 @@ pub struct Normalised<'a, E> {
     /// `bias − mean · scale`
     pub shift: &'a [f32],
     /// What is added before the ReLU.
-    pub residual: Option<&'a [E]>,
+    pub residual: Option<Residual<'a, E>>,
     /// Whether there is a ReLU.
     pub relu: bool,
     /// Where the result is stored too.
     pub output: Option<&'a mut [E]>,
+}
+
+/// What a residual block adds to a batch norm's output.
+#[derive(Debug, Clone, Copy)]
+pub enum Residual<'a, E> {
+    /// In memory.
+    Stored(&'a [E]),
+    /// A zero-padding shortcut, which is not.
+    ZeroPadded(ZeroPadded<'a, E>),
+}
+
+impl<E: Element> Residual<'_, E> {
+    /// Its elements.
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Stored(samples) => samples.len(),
+            Self::ZeroPadded(samples) => samples.len(),
+        }
+    }
+
+    /// Some of its elements, whole pixels.
+    pub fn part(self, part: Range<usize>) -> Self {
+        match self {
+            Self::Stored(samples) => Self::Stored(&samples[part]),
+            Self::ZeroPadded(samples) => Self::ZeroPadded(samples.part(part)),
+        }
+    }
 }
 
 /// `a · grad_output + b · (input − mean) + c`, rounded to `E`, with one `mean`, `a`, `b` and `c` for each
@@ -80,7 +109,12 @@ impl<E: Element> Source<'_, E> {
             Self::Stored(samples) => Self::Stored(take_front(samples, len)),
             Self::Normalised(from) => Self::Normalised(Normalised {
                 input: take_front(&mut from.input, len),
-                residual: from.residual.as_mut().map(|residual| take_front(residual, len)),
+                residual: from.residual.as_mut().map(|residual| {
+                    let all = residual.len();
+                    let front = residual.part(0..len);
+                    *residual = residual.part(len..all);
+                    front
+                }),
                 output: from.output.take().map(|output| {
                     let (front, rest) = output.split_at_mut(len);
                     from.output = Some(rest);
@@ -115,17 +149,13 @@ impl<E: Element> Source<'_, E> {
     /// The same, with what is to be stored too already stored, and then read there.
     pub(crate) fn stored_first(self, isa: Isa) -> Self {
         match self {
-            Self::Normalised(Normalised {
-                input,
-                scale,
-                shift,
-                residual,
-                relu,
-                output: Some(output),
-            }) => {
-                normalise(isa, input, scale, shift, residual, relu, output);
-                Self::Stored(output)
-            }
+            Self::Normalised(mut from) => match from.output.take() {
+                Some(output) => {
+                    normalise(isa, from, output);
+                    Self::Stored(output)
+                }
+                None => Self::Normalised(from),
+            },
             other => other,
         }
     }

@@ -1,29 +1,65 @@
 //! The parameter-free shortcut (He et al. 2015, option A), NHWC: every `stride`-th row and column,
 //! with zero channels before and after. The reference is [`crate::reference::zero_pad`]. One pass of
-//! copies.
+//! copies, or none where a batch norm adds it to its output: see [`ZeroPadded`].
 
-use crate::{Element, Isa, ZeroPadProblem, add};
+use crate::{Element, Isa, ZeroPadProblem, add, convert};
+use std::ops::Range;
 
-/// The kept input pixel of every output pixel, in order: its first element.
-fn kept_pixels(p: &ZeroPadProblem) -> impl Iterator<Item = usize> + use<> {
-    let p = *p;
-    (0..p.n * p.oh() * p.ow()).map(move |pixel| {
-        let n_i = pixel / (p.oh() * p.ow());
-        let (ih_i, iw_i) = (pixel / p.ow() % p.oh() * p.stride, pixel % p.ow() * p.stride);
-        ((n_i * p.ih + ih_i) * p.iw + iw_i) * p.ic
+/// The kept input pixels of some output pixels, in order: their first elements.
+fn kept_pixels(p: ZeroPadProblem, pixels: Range<usize>) -> impl Iterator<Item = usize> {
+    let (oh, ow) = (p.oh(), p.ow());
+    pixels.map(move |pixel| {
+        let (row, ow_i) = (pixel / ow, pixel % ow);
+        let (n_i, oh_i) = (row / oh, row % oh);
+        ((n_i * p.ih + oh_i * p.stride) * p.iw + ow_i * p.stride) * p.ic
     })
+}
+
+/// A shortcut that is not stored, or some of its pixels.
+#[derive(Debug, Clone, Copy)]
+pub struct ZeroPadded<'a, E> {
+    problem: ZeroPadProblem,
+    input: &'a [E],
+    /// Its first element among those of the whole.
+    first: usize,
+    len: usize,
+}
+
+impl<'a, E: Element> ZeroPadded<'a, E> {
+    /// The whole shortcut of `input`.
+    pub fn new(problem: ZeroPadProblem, input: &'a [E]) -> Self {
+        assert_eq!(input.len(), problem.input_len());
+        Self { problem, input, first: 0, len: problem.output_len() }
+    }
+
+    /// Its elements.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Some of its elements, whole pixels.
+    pub(crate) fn part(self, Range { start, end }: Range<usize>) -> Self {
+        let c = self.problem.oc();
+        assert!(start <= end && end <= self.len);
+        assert!(start.is_multiple_of(c) && end.is_multiple_of(c), "{start}..{end} of {c} channels");
+        Self { first: self.first + start, len: end - start, ..self }
+    }
+
+    /// Overwrites `output` with the kept pixels and zero channels.
+    pub(crate) fn write<B: Element>(self, output: &mut [B]) {
+        let Self { problem: p, input, first, len } = self;
+        assert_eq!(output.len(), len);
+        output.fill(B::zeroed());
+        let pixels = first / p.oc()..(first + len) / p.oc();
+        for (first, output) in kept_pixels(p, pixels).zip(output.chunks_exact_mut(p.oc())) {
+            convert(&input[first..][..p.ic], &mut output[p.pad_before..][..p.ic]);
+        }
+    }
 }
 
 /// Overwrites `output` with the kept pixels and zero channels.
 pub fn forward<E: Element>(_isa: Isa, p: &ZeroPadProblem, input: &[E], output: &mut [E]) {
-    assert_eq!((input.len(), output.len()), (p.input_len(), p.output_len()));
-    for (first, output) in kept_pixels(p).zip(output.chunks_exact_mut(p.oc())) {
-        let (before, rest) = output.split_at_mut(p.pad_before);
-        let (kept, after) = rest.split_at_mut(p.ic);
-        before.fill(E::from_f32(0.0));
-        kept.copy_from_slice(&input[first..first + p.ic]);
-        after.fill(E::from_f32(0.0));
-    }
+    ZeroPadded::new(*p, input).write(output);
 }
 
 /// The adjoint of [`forward`], added to `grad_input` if `accumulate`, else it overwrites it.
@@ -38,7 +74,8 @@ pub fn backward<E: Element>(
     if !accumulate {
         grad_input.fill(E::from_f32(0.0));
     }
-    for (first, grad_output) in kept_pixels(p).zip(grad_output.chunks_exact(p.oc())) {
+    let pixels = 0..p.n * p.oh() * p.ow();
+    for (first, grad_output) in kept_pixels(*p, pixels).zip(grad_output.chunks_exact(p.oc())) {
         let kept = &grad_output[p.pad_before..][..p.ic];
         add::add_assign(isa, &mut grad_input[first..first + p.ic], kept);
     }

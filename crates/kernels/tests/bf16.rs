@@ -3,8 +3,8 @@
 
 use residua_kernels::batch_norm::{self, Mask};
 use residua_kernels::{
-    Element, Isa, MaxPoolProblem, NormGrad, ZeroPadProblem, add, bf16, convert, global_avg_pool,
-    max_pool, relu, zero_pad,
+    Element, Isa, MaxPoolProblem, NormGrad, Normalised, Residual, ZeroPadProblem, add, bf16,
+    convert, global_avg_pool, max_pool, relu, zero_pad,
 };
 use residua_testkit::{Generator, Guarded};
 
@@ -61,26 +61,25 @@ fn batch_norm_rounds_once() {
                 [(false, false), (false, true), (true, false), (true, true)]
             {
                 let mut output = Both::poisoned(c * rows);
-                let wide = with_residual.then_some(&residual.wide[..]);
-                let narrow = with_residual.then_some(&residual.narrow[..]);
-                batch_norm::normalise(
-                    isa,
-                    &input.wide,
-                    &scale,
-                    &shift,
-                    wide,
+                let (scale, shift) = (&scale[..], &shift[..]);
+                let wide = Normalised {
+                    input: &input.wide[..],
+                    scale,
+                    shift,
+                    residual: with_residual.then_some(Residual::Stored(&residual.wide[..])),
                     relu,
-                    &mut output.wide,
-                );
-                batch_norm::normalise(
-                    isa,
-                    &input.narrow,
-                    &scale,
-                    &shift,
-                    narrow,
+                    output: None,
+                };
+                let narrow = Normalised {
+                    input: &input.narrow[..],
+                    scale,
+                    shift,
+                    residual: with_residual.then_some(Residual::Stored(&residual.narrow[..])),
                     relu,
-                    &mut output.narrow,
-                );
+                    output: None,
+                };
+                batch_norm::normalise(isa, wide, &mut output.wide);
+                batch_norm::normalise(isa, narrow, &mut output.narrow);
                 output.assert_same(&what);
             }
 

@@ -3,6 +3,8 @@
 //! Kernels are registered in [`kernels`] and picked by problem and instruction set with [`choose`].
 //! A linear operation over `n` samples is the 1×1 convolution of a picture of `1×n` pixels.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod backward_weight;
 mod direct;
 #[cfg(target_arch = "x86_64")]
@@ -15,12 +17,14 @@ mod packing;
 mod pairs;
 mod sums;
 mod tile;
-#[cfg(target_arch = "x86_64")]
-mod tiled;
 mod vector;
 mod winograd;
 
 use crate::{Conv2dProblem, Element, Isa, Source, convert};
+#[cfg(target_arch = "x86_64")]
+use amx::Tiled;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use amx::multiply_tiles;
 use direct::Direct;
 #[cfg(target_arch = "x86_64")]
 use dot::Dot;
@@ -28,10 +32,6 @@ use half::bf16;
 use std::ops::Range;
 pub use sums::{GradInput, Moments, NormGradSums, Sums};
 use tile::Start;
-#[cfg(target_arch = "x86_64")]
-use tiled::Tiled;
-#[cfg(target_arch = "x86_64")]
-pub(crate) use tiled::multiply_tiles;
 use vector::Vector;
 use winograd::Winograd;
 

@@ -1,12 +1,14 @@
 //! Checks the parts of batch norm, right or wrong, against the reference in `f64`.
 
 use residua_kernels::batch_norm::Mask;
-use residua_kernels::{Isa, NormGrad};
+use residua_kernels::reference::zero_pad;
+use residua_kernels::zero_pad::ZeroPadded;
+use residua_kernels::{Isa, NormGrad, Normalised, Residual, ZeroPadProblem};
 use residua_testkit::{Case, Check, Data, EPS32, EPS64, Expected, Generator, Guarded, all, widen};
 
 pub(crate) type Moments = fn(Isa, &[f32], usize, &mut [f64], &mut [f64]);
 pub(crate) type Merge = fn(usize, &mut [f64], &mut [f64], usize, &[f64], &[f64]);
-pub(crate) type Normalise = fn(Isa, &[f32], &[f32], &[f32], Option<&[f32]>, relu: bool, &mut [f32]);
+pub(crate) type Normalise = fn(Isa, Normalised<'_, f32>, &mut [f32]);
 pub(crate) type BackwardSums =
     fn(Isa, Mask<'_, f32>, &mut [f32], &[f32], &[f32], &mut [f64], &mut [f64]);
 pub(crate) type BackwardApply = fn(Isa, NormGrad<'_, f32>, &mut [f32]);
@@ -127,7 +129,15 @@ pub(crate) fn check_merge(merge: Merge) -> Check {
     }))
 }
 
-/// With and without a residual and a ReLU.
+/// The zero-padding shortcut that is rows of `c` channels.
+fn shortcut([rows, c]: [usize; 2]) -> ZeroPadProblem {
+    let (ic, ih) = (c.div_ceil(2), (2 * rows).saturating_sub(1));
+    let pad_before = (c - ic) / 2;
+    let pad_after = c - ic - pad_before;
+    ZeroPadProblem { n: 1, ic, ih, iw: 1, stride: 2, pad_before, pad_after }
+}
+
+/// Without a residual, with one that is stored and with a zero-padding shortcut; with and without a ReLU.
 pub(crate) fn check_normalise(normalise: Normalise) -> Check {
     everywhere_with_data(|size @ [rows, c], isa, data| {
         let (trial, len) = (Trial::new(size, isa), rows * c);
@@ -141,22 +151,34 @@ pub(crate) fn check_normalise(normalise: Normalise) -> Check {
                     *output = input[i] * scale[i % c] + shift[i % c];
                 }
             });
-        let guarded = [&input, &scale, &shift, &residual].map(|values| Guarded::holding(values));
+        let problem = shortcut(size);
+        let narrow = generator.values(data, problem.input_len());
+        let mut padded = vec![0.0; len];
+        zero_pad::forward(&problem, &narrow, &mut padded);
+        let guarded =
+            [&input, &scale, &shift, &residual, &narrow].map(|values| Guarded::holding(values));
+        let [input, scale, shift, stored, narrow] = guarded.each_ref().map(|x| &x[..]);
+        let zero_padded = Residual::ZeroPadded(ZeroPadded::new(problem, narrow));
+        let residuals = [
+            ("no", None),
+            ("a stored", Some((Residual::Stored(stored), &residual))),
+            ("a zero-padded", Some((zero_padded, &padded))),
+        ];
         for relu in [false, true] {
-            for with_residual in [false, true] {
+            for (kind, residual) in residuals {
                 let mut want = plain.clone();
-                if with_residual {
-                    want = want.plus(&residual);
+                if let Some((_, values)) = residual {
+                    want = want.plus(values);
                 }
                 if relu {
                     // A ReLU makes no error larger.
                     want.values.iter_mut().for_each(|x| *x = x.max(0.0));
                 }
-                let [input, scale, shift, residual] = guarded.each_ref().map(|x| &x[..]);
-                let residual = with_residual.then_some(residual);
+                let residual = residual.map(|(residual, _)| residual);
+                let from = Normalised { input, scale, shift, residual, relu, output: None };
                 let mut output = Guarded::poisoned(len);
-                normalise(isa, input, scale, shift, residual, relu, &mut output);
-                let pass = format!("normalise, residual {with_residual}, ReLU {relu},");
+                normalise(isa, from, &mut output);
+                let pass = format!("normalise, {kind} residual, ReLU {relu},");
                 trial.case(&pass).written(output.check())?;
                 trial.case(&pass).matches(&output, &want, 2.0 * EPS32)?;
             }

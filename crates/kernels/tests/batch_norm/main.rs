@@ -6,7 +6,7 @@ mod mutants;
 
 use residua_kernels::batch_norm::{self, Mask};
 use residua_kernels::reference::batch_norm::{self as reference, Params, Statistics};
-use residua_kernels::{Isa, NormGrad};
+use residua_kernels::{Isa, NormGrad, Normalised, Residual};
 use residua_testkit::{Case, Check, EPS32, Generator, all, assert_rejected, widen};
 
 use check::{
@@ -57,6 +57,11 @@ fn the_checks_reject_wrong_variants() {
     }
 }
 
+/// A batch norm with a ReLU.
+fn with_relu<'a>(input: &'a [f32], scale: &'a [f32], shift: &'a [f32]) -> Normalised<'a, f32> {
+    Normalised { input, scale, shift, residual: None, relu: true, output: None }
+}
+
 /// A residual block whose last batch norm has weight and bias 0 is the identity on what a ReLU gave.
 #[test]
 fn without_scale_and_shift_the_residual_passes_bit_for_bit() {
@@ -66,7 +71,9 @@ fn without_scale_and_shift_the_residual_passes_bit_for_bit() {
             let input = generator.signed(40 * c);
             let residual: Vec<f32> = generator.signed(40 * c).iter().map(|x| x.max(0.0)).collect();
             let (zeros, mut output) = (vec![0.0; c], vec![f32::NAN; 40 * c]);
-            batch_norm::normalise(isa, &input, &zeros, &zeros, Some(&residual), true, &mut output);
+            let stored = Some(Residual::Stored(&residual[..]));
+            let from = Normalised { residual: stored, ..with_relu(&input, &zeros, &zeros) };
+            batch_norm::normalise(isa, from, &mut output);
             let bits = |values: &[f32]| values.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
             assert_eq!(bits(&output), bits(&residual), "{isa}, {c} channels");
         }
@@ -80,7 +87,7 @@ fn nan_stays_nan() {
             let (scale, shift, mut output) = ([2.0; 5], [1.0; 5], [0.0; 50]);
             let mut input = [1.0; 50];
             input[i] = f32::NAN;
-            batch_norm::normalise(isa, &input, &scale, &shift, None, true, &mut output);
+            batch_norm::normalise(isa, with_relu(&input, &scale, &shift), &mut output);
             assert!(output[i].is_nan(), "{isa}, element {i}");
             assert_eq!(output.iter().filter(|x| x.is_nan()).count(), 1, "{isa}, element {i}");
             let (mut mean, mut m2) = ([0.0; 5], [0.0; 5]);
@@ -135,7 +142,7 @@ impl Layer {
         let scale = per_channel(&|i| f64::from(self.weight[i]) * inv_std[i]);
         let shift = per_channel(&|i| f64::from(self.bias[i]) - mean[i] * f64::from(scale[i]));
         let mut output = vec![f32::NAN; len];
-        batch_norm::normalise(isa, &self.input, &scale, &shift, None, true, &mut output);
+        batch_norm::normalise(isa, with_relu(&self.input, &scale, &shift), &mut output);
 
         let mut grad = self.grad_output.clone();
         let mean = per_channel(&|i| mean[i]);

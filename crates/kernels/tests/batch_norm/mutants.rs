@@ -3,9 +3,10 @@
 use residua_kernels::batch_norm::{
     Mask, backward_apply, backward_sums, merge_moments, moments, normalise,
 };
-use residua_kernels::{Isa, NormGrad, relu};
+use residua_kernels::{Isa, NormGrad, Normalised, Residual, relu};
 
 use crate::check::{BackwardApply, BackwardSums, Merge, Moments, Normalise};
+use crate::with_relu;
 
 pub(crate) const MOMENTS: [(&str, Moments); 7] = [
     ("mean of squares less square of mean, in f32", |_, input, count, mean, m2| {
@@ -63,35 +64,47 @@ pub(crate) const MERGE: [(&str, Merge); 3] = [
     ("second part dropped", |_, _, _, _, _, _| ()),
 ];
 
-pub(crate) const NORMALISE: [(&str, Normalise); 6] = [
-    ("dropped bias", |isa, input, scale, shift, residual, relu, output| {
-        normalise(isa, input, scale, &vec![0.0; shift.len()], residual, relu, output);
+pub(crate) const NORMALISE: [(&str, Normalise); 7] = [
+    ("dropped bias", |isa, from, output| {
+        normalise(isa, Normalised { shift: &vec![0.0; from.shift.len()], ..from }, output);
     }),
-    ("scale of the neighbour", |isa, input, scale, shift, residual, relu, output| {
-        let mut scale = scale.to_vec();
+    ("scale of the neighbour", |isa, from, output| {
+        let mut scale = from.scale.to_vec();
         scale.rotate_left(1);
-        normalise(isa, input, &scale, shift, residual, relu, output);
+        normalise(isa, Normalised { scale: &scale, ..from }, output);
     }),
-    ("ReLU before the residual", |isa, input, scale, shift, residual, relu, output| {
-        normalise(isa, input, scale, shift, None, relu, output);
-        if let Some(residual) = residual {
+    ("ReLU before the residual", |isa, from, output| {
+        let residual = from.residual;
+        normalise(isa, Normalised { residual: None, ..from }, output);
+        if let Some(Residual::Stored(residual)) = residual {
             output.iter_mut().zip(residual).for_each(|(output, residual)| *output += residual);
         }
     }),
-    ("no ReLU", |isa, input, scale, shift, residual, _, output| {
-        normalise(isa, input, scale, shift, residual, false, output);
+    ("no ReLU", |isa, from, output| {
+        normalise(isa, Normalised { relu: false, ..from }, output);
     }),
-    ("residual dropped", |isa, input, scale, shift, _, relu, output| {
-        normalise(isa, input, scale, shift, None, relu, output);
+    ("residual dropped", |isa, from, output| {
+        normalise(isa, Normalised { residual: None, ..from }, output);
     }),
-    ("residual scaled too", |isa, input, scale, shift, residual, relu, output| {
-        let sum: Vec<f32> = match residual {
-            Some(residual) => {
-                input.iter().zip(residual).map(|(x, residual)| x + residual).collect()
-            }
-            None => input.to_vec(),
-        };
-        normalise(isa, &sum, scale, shift, None, relu, output);
+    ("residual scaled too", |isa, from, output| {
+        let mut sum = from.input.to_vec();
+        if let Some(Residual::Stored(residual)) = from.residual {
+            sum.iter_mut().zip(residual).for_each(|(x, residual)| *x += residual);
+        }
+        normalise(isa, Normalised { input: &sum, residual: None, ..from }, output);
+    }),
+    ("zero-padding shortcut that begins anew in the second half", |isa, from, output| {
+        let Normalised { input, scale, shift, residual, relu, .. } = from;
+        let len = input.len() / scale.len() / 2 * scale.len();
+        for half in [0..len, len..input.len()] {
+            let residual = residual.map(|residual| match residual {
+                Residual::Stored(_) => residual.part(half.clone()),
+                Residual::ZeroPadded(_) => residual.part(0..half.len()),
+            });
+            let input = &input[half.clone()];
+            let from = Normalised { input, scale, shift, residual, relu, output: None };
+            normalise(isa, from, &mut output[half]);
+        }
     }),
 ];
 
@@ -137,7 +150,7 @@ fn close(isa: Isa, mask: Mask<'_, f32>, grad: &mut [f32], input: &[f32]) {
         Mask::Output(output) => relu::backward(isa, output, grad),
         Mask::Normalised { scale, shift } => {
             let mut output = vec![0.0; input.len()];
-            normalise(isa, input, scale, shift, None, true, &mut output);
+            normalise(isa, with_relu(input, scale, shift), &mut output);
             relu::backward(isa, &output, grad);
         }
     }

@@ -5,7 +5,10 @@ use residua_kernels::batch_norm::{Mask, backward_apply, normalise};
 use residua_kernels::conv2d::{
     Backward, Conv2dKernel, Forward, GradInput, GradWeight, Moments, NormGradSums, Sums, kernels,
 };
-use residua_kernels::{Conv2dProblem, Element, Isa, NormGrad, Normalised, Source, bf16, convert};
+use residua_kernels::zero_pad::{self, ZeroPadded};
+use residua_kernels::{
+    Conv2dProblem, Element, Isa, NormGrad, Normalised, Residual, Source, bf16, convert,
+};
 use residua_testkit::{EPS32, Generator};
 
 use crate::packed::Format;
@@ -103,13 +106,26 @@ fn check_forward<E: Format>(kernel: &dyn Conv2dKernel<E>, p: &Conv2dProblem) {
     let [input, residual] = std::array::from_fn(|_| values::<E>(&mut generator, p.input_len()));
     let mut packed = vec![0.0; kernel.packed_weight_len(p)];
     kernel.pack_weight(p, &generator.signed(p.weight_len()), &mut packed);
-    for (residual, relu, keep) in
-        [(None, true, false), (Some(&residual[..]), true, true), (None, false, true)]
-    {
+    let (input, stored) = (&input[..], Some(Residual::Stored(&residual[..])));
+    let shortcut = problems::shortcut(p);
+    let narrow = values::<E>(&mut generator, shortcut.input_len());
+    let mut padded = values::<E>(&mut generator, p.input_len());
+    zero_pad::forward(kernel.isa(), &shortcut, &narrow, &mut padded);
+    let padded = Some(Residual::Stored(&padded[..]));
+    let zero_padded = Some(Residual::ZeroPadded(ZeroPadded::new(shortcut, &narrow)));
+    // What is added, and the same in memory.
+    for ([residual, in_memory], relu, keep) in [
+        ([None; 2], true, false),
+        ([stored; 2], true, true),
+        ([zero_padded, padded], true, true),
+        ([zero_padded, padded], false, false),
+        ([None; 2], false, true),
+    ] {
         let what = format!("{p} by {}, {} {relu} {keep}", kernel.name(), residual.is_some());
         let (scale, shift) = (&norm.scale[..], &norm.shift[..]);
         let mut normalised = values::<E>(&mut generator, p.input_len());
-        normalise(kernel.isa(), &input, scale, shift, residual, relu, &mut normalised);
+        let from = Normalised { input, scale, shift, residual: in_memory, relu, output: None };
+        normalise(kernel.isa(), from, &mut normalised);
         let mut want = vec![E::from_f32(0.0); p.output_len()];
         kernel.forward(p, &normalised, &packed, None, &mut want);
 
@@ -118,8 +134,7 @@ fn check_forward<E: Format>(kernel: &dyn Conv2dKernel<E>, p: &Conv2dProblem) {
         output.fill(E::from_f32(7.0));
         let (mut mean, mut m2) = (vec![f64::NAN; p.oc], vec![f64::NAN; p.oc]);
         let output_kept = keep.then_some(&mut kept[..]);
-        let source =
-            Normalised { input: &input, scale, shift, residual, relu, output: output_kept };
+        let source = Normalised { input, scale, shift, residual, relu, output: output_kept };
         kernel.run_forward(
             p,
             Forward {
@@ -158,7 +173,9 @@ fn check_backward<E: Format>(kernel: &dyn Conv2dKernel<E>, p: &Conv2dProblem) {
     }
 
     let mut normalised = input.clone();
-    normalise(isa, &input, scale, shift, None, true, &mut normalised);
+    let with_relu =
+        || Normalised { input: &input, scale, shift, residual: None, relu: true, output: None };
+    normalise(isa, with_relu(), &mut normalised);
     let mut grad_output = conv_output.clone();
     backward_apply(isa, after_norm.grad(&grad_norm_output, &conv_output), &mut grad_output);
     let mut want_grad = vec![0.0; kernel.packed_grad_len(p)];
@@ -198,12 +215,10 @@ fn check_backward<E: Format>(kernel: &dyn Conv2dKernel<E>, p: &Conv2dProblem) {
             sum_grad: &mut sum,
             sum_grad_centred: &mut centred,
         };
-        let source =
-            Normalised { input: &input, scale, shift, residual: None, relu: true, output: None };
         kernel.run_backward(
             p,
             Backward {
-                input: Source::Normalised(source),
+                input: Source::Normalised(with_relu()),
                 grad_output: Source::NormGrad(after_norm.grad(&grad_norm_output, &conv_output)),
                 packed_backward: &packed,
                 grad_input: Some(GradInput {

@@ -1,7 +1,7 @@
 //! The convolutions that every kernel is tested on: sizes around the edges of vectors, tiles and
 //! images rather than all combinations.
 
-use residua_kernels::Conv2dProblem;
+use residua_kernels::{Conv2dProblem, ZeroPadProblem};
 use residua_testkit::Generator;
 
 const CHANNELS: [usize; 15] = [1, 2, 3, 5, 8, 15, 16, 17, 24, 31, 32, 33, 48, 64, 65];
@@ -135,4 +135,12 @@ fn linear() -> impl Iterator<Item = Conv2dProblem> {
         iw: samples,
         ..square(1)
     })
+}
+
+/// A zero-padding shortcut of stride 2 whose output is as large as a convolution's input.
+pub(crate) fn shortcut(p: &Conv2dProblem) -> ZeroPadProblem {
+    let (ic, ih, iw) = (p.ic.div_ceil(2), 2 * p.ih - 1, 2 * p.iw);
+    let pad_before = (p.ic - ic) / 2;
+    let pad_after = p.ic - ic - pad_before;
+    ZeroPadProblem { n: p.n, ic, ih, iw, stride: 2, pad_before, pad_after }
 }

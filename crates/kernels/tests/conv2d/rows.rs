@@ -3,7 +3,8 @@
 use std::ops::Range;
 
 use residua_kernels::conv2d::{Conv2dKernel, Forward, Sums, kernels};
-use residua_kernels::{Conv2dProblem, Element, Normalised, Source, bf16, convert};
+use residua_kernels::zero_pad::ZeroPadded;
+use residua_kernels::{Conv2dProblem, Element, Normalised, Residual, Source, bf16, convert};
 use residua_testkit::Generator;
 
 use crate::packed::Format;
@@ -55,6 +56,8 @@ fn same_bits<E: Format>(
         stored
     };
     let (input, residual) = (values(p.input_len()), values(p.input_len()));
+    let shortcut = problems::shortcut(p);
+    let narrow = values(shortcut.input_len());
     let [scale, shift] = std::array::from_fn(|_| generator.signed(p.ic));
     let bias = generator.signed(p.oc);
     let mut packed = vec![0.0; kernel.packed_weight_len(p)];
@@ -63,8 +66,13 @@ fn same_bits<E: Format>(
         let (input, scale, shift) = (&input[..], &scale[..], &shift[..]);
         Source::Normalised(Normalised { input, scale, shift, residual, relu: true, output: None })
     };
-    let sources = [Source::Stored(&input[..]), normalised(None), normalised(Some(&residual[..]))];
-    sources.iter().zip([None, Some(&bias[..]), None]).all(|(source, bias)| {
+    let sources = [
+        Source::Stored(&input[..]),
+        normalised(None),
+        normalised(Some(Residual::Stored(&residual[..]))),
+        normalised(Some(Residual::ZeroPadded(ZeroPadded::new(shortcut, &narrow)))),
+    ];
+    sources.iter().zip([None, Some(&bias[..]), None, None]).all(|(source, bias)| {
         let mut want = vec![E::from_f32(0.0); p.output_len()];
         kernel.run_forward(p, forward(source, &packed, bias, &mut want));
         let row_len = p.ow() * p.oc;

@@ -7,14 +7,13 @@
 //! with padding around them that is one in three. Floor: 16 products, see [`super`], and 17 loads.
 
 use crate::Isa;
+use crate::conv2d::pairs::TILE;
+use crate::conv2d::pairs::grad_blocks::{GradBlocks, GradCall};
+use crate::conv2d::pairs::pixels::Pixels;
 use crate::conv2d::tile::Start;
-use crate::conv2d::tiled::backward_weight::{GradBlocks, GradCall};
-use crate::conv2d::tiled::pixels::Pixels;
 use half::bf16;
 use std::arch::x86_64::*;
 
-/// Rows and columns of C, and pairs in a step of `k`.
-const TILE: usize = 16;
 /// Elements of a row of A or B.
 const ROW: usize = 2 * TILE;
 

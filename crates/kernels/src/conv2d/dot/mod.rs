@@ -11,9 +11,9 @@ mod packing;
 
 use super::grid::{Grid, split};
 use super::multiply::{GradOperands, Multiply, Rows, WindowWeight};
+use super::pairs::backward_weight;
 use super::sums::Sums;
 use super::tile::Start;
-use super::tiled::backward_weight;
 use crate::padding::Padding;
 use crate::{Conv2dProblem, Isa};
 use block::{BlockCall, block, max_rows};

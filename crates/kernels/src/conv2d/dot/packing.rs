@@ -2,7 +2,7 @@
 
 use crate::conv2d::multiply::{Rows, WindowWeight};
 use crate::conv2d::packing::{ColumnBlock, Packing};
-use crate::conv2d::pairs::{COLUMNS, PairColumns};
+use crate::conv2d::pairs::columns::{COLUMNS, PairColumns};
 use half::bf16;
 
 /// A [`Packing`] whose elements are pairs: those of two consecutive `k` of a window row, in the place

@@ -1,6 +1,6 @@
 //! Pairs of positions: what the gradient of the weight's B tiles are made of.
 
-use super::block::TILE;
+use super::TILE;
 use half::bf16;
 use std::arch::x86_64::*;
 

@@ -4,21 +4,21 @@ use half::bf16;
 use std::arch::x86_64::*;
 
 /// Columns of a vector of pairs.
-pub(super) const COLUMNS: usize = 16;
+pub(in crate::conv2d) const COLUMNS: usize = 16;
 
 /// Up to [`COLUMNS`] columns of rows of a weight, at a constant distance.
-pub(super) struct PairColumns<'a> {
-    pub(super) values: &'a [f32],
+pub(in crate::conv2d) struct PairColumns<'a> {
+    pub(in crate::conv2d) values: &'a [f32],
     /// From one column to the next.
-    pub(super) stride: usize,
+    pub(in crate::conv2d) stride: usize,
     /// How many there are.
-    pub(super) num: usize,
+    pub(in crate::conv2d) num: usize,
 }
 
 impl PairColumns<'_> {
     /// Writes `[col][2]` of two rows, given by the places of their first columns.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-    pub(super) fn pair(
+    pub(in crate::conv2d) fn pair(
         &self,
         left: Option<usize>,
         right: Option<usize>,

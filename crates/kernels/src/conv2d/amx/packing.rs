@@ -1,9 +1,9 @@
 //! Weights as B tiles.
 
-use super::block::{B_TILE, STEP, TILE};
 use crate::conv2d::grid::Grid;
 use crate::conv2d::multiply::{Rows, WindowWeight};
-use crate::conv2d::pairs::PairColumns;
+use crate::conv2d::pairs::columns::PairColumns;
+use crate::conv2d::pairs::{B_TILE, STEP, TILE};
 use half::bf16;
 
 /// The layout `[col block][window row][step][k/2][col][k%2]`; rows of the window are filled up with

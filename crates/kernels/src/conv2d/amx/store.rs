@@ -1,9 +1,9 @@
 //! From tiles of sums to stored results: rounds them, adds what is asked for, and writes the pixels.
 
-use super::block::TILE;
 use super::epilogue::{Columns, Epilogue, Vector};
 use super::walk::Tile;
 use crate::conv2d::grid::Grid;
+use crate::conv2d::pairs::TILE;
 use crate::conv2d::tile::Start;
 use half::bf16;
 use std::arch::x86_64::*;

@@ -10,11 +10,11 @@
 //! Tiles of a few channels would be mostly empty. There the columns of the kernel become channels: a pixel
 //! is what a row of its window sees, as in im2col along rows.
 
-use super::block::{B_TILE, STEP, TILE};
-pub(in crate::conv2d) use super::grad_block::GradCall;
+use super::grad_blocks::{GradBlocks, GradCall, MAX_COLS};
 use super::interleave::{PAIR, interleave};
 use super::pixels::Pixels;
 use super::transpose::transpose;
+use super::{B_TILE, STEP, TILE};
 use crate::Conv2dProblem;
 use crate::conv2d::geometry::{grad_output_padding, input_padding};
 use crate::conv2d::grid::split;
@@ -253,19 +253,6 @@ fn write_strided(out: &mut [f32], first: usize, stride: usize, values: &[f32]) {
     }
 }
 
-/// What multiplies blocks of tiles: AMX, or products of pairs, which want the same operands.
-pub(in crate::conv2d) trait GradBlocks {
-    /// The most columns of tiles beside this many rows of them (1 or 2).
-    fn max_cols(num_rows: usize) -> usize;
-    /// Writes the products to `num_rows · num_cols` tiles of C, or adds them. Those of pairs outside of
-    /// `pixels` are zeros and may be left out.
-    ///
-    /// # Safety
-    /// `steps` tiles can be read from each `a` and `b` that the block has, and a tile written to each
-    /// `c`; `steps` is not 0, and all `pixels` are within them.
-    unsafe fn multiply(&self, num_rows: usize, num_cols: usize, call: &GradCall, pixels: &Pixels);
-}
-
 /// The gradient over all samples, into `packed_grad`.
 pub(in crate::conv2d) fn run<B: GradBlocks>(
     blocks: &B,
@@ -391,8 +378,8 @@ fn multiply<B: GradBlocks>(
         for (first_col, block_cols) in split(num_cols, B::max_cols(num_rows)) {
             let mut call = GradCall {
                 a: [rows.as_ptr(); 2],
-                b: [pairs.as_ptr(); 5],
-                c: [packed_grad.as_mut_ptr(); 5],
+                b: [pairs.as_ptr(); MAX_COLS],
+                c: [packed_grad.as_mut_ptr(); MAX_COLS],
                 steps: num_steps,
                 start,
             };

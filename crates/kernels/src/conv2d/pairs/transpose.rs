@@ -1,6 +1,6 @@
 //! Channels as rows: what backward weight's A tiles are made of.
 
-use super::block::{STEP, TILE};
+use super::{STEP, TILE};
 use half::bf16;
 use std::arch::x86_64::*;
 

@@ -3,8 +3,8 @@
 //! 32 rounded results are looked at as 16 at even and 16 at odd places: each half is widened by one
 //! instruction. What belongs to a channel is laid out the same way.
 
-use super::block::TILE;
 use crate::batch_norm::{MASK_NORMALISED, MASK_OUTPUT, Mask, merge};
+use crate::conv2d::pairs::TILE;
 use crate::conv2d::sums::{Moments, NormGradSums};
 use half::bf16;
 use std::arch::x86_64::*;

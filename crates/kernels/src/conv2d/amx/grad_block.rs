@@ -5,31 +5,11 @@
 //! product and 8 cycles a tile loaded from the first-level cache; 1×5 tiles of C take 48 cycles of
 //! loads against 80 of products, 2×2 tiles 32 against 64.
 
-use super::backward_weight::GradBlocks;
-use super::pixels::Pixels;
 use crate::amx::Amx;
+use crate::conv2d::pairs::grad_blocks::{GradBlocks, GradCall, MAX_COLS};
+use crate::conv2d::pairs::pixels::Pixels;
 use crate::conv2d::tile::Start;
-use half::bf16;
 use std::arch::asm;
-
-/// The most tiles of B beside one of A.
-const MAX_COLS: usize = 5;
-
-/// Operands of one block of tiles.
-#[repr(C)]
-#[derive(Debug, Clone, Copy)]
-pub(in crate::conv2d) struct GradCall {
-    /// The first step's tile of each row of tiles: 16 rows of 32 consecutive `k`.
-    pub(in crate::conv2d) a: [*const bf16; 2],
-    /// The first step's tile of each column of tiles: 16 rows of 16 pairs `[k/2][col][k%2]`.
-    pub(in crate::conv2d) b: [*const bf16; MAX_COLS],
-    /// Tiles of C, rows first.
-    pub(in crate::conv2d) c: [*mut f32; MAX_COLS],
-    /// Steps of 32 `k`; the tiles of a row or column lie one after another.
-    pub(in crate::conv2d) steps: usize,
-    /// Whether the products are added to C.
-    pub(in crate::conv2d) start: Start,
-}
 
 /// # Safety
 /// `steps` tiles can be read from each `a` and `b` that the block has, and a tile written to each

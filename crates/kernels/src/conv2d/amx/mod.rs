@@ -1,18 +1,15 @@
 //! Multiplication in bf16 by AMX tiles, accumulated in f32.
 
-pub(super) mod backward_weight;
 mod block;
 mod epilogue;
 mod grad_block;
-mod interleave;
 mod packing;
-pub(super) mod pixels;
 mod store;
-mod transpose;
 mod walk;
 
 use super::grid::Grid;
 use super::multiply::{GradOperands, Multiply, Rows, WindowWeight};
+use super::pairs::{B_TILE, backward_weight};
 use super::sums::Sums;
 use super::tile::Start;
 use crate::amx::Amx;
@@ -27,7 +24,7 @@ pub(crate) fn multiply_tiles(rounds: usize) {
     if rounds == 0 {
         return;
     }
-    let operands = crate::Aligned::<bf16>::zeroed(4 * block::B_TILE);
+    let operands = crate::Aligned::<bf16>::zeroed(4 * B_TILE);
     let first = operands.as_ptr();
     let call = block::BlockCall {
         x: [first; 4],

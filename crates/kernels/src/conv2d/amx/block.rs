@@ -10,15 +10,10 @@
 //! accumulators hide a product's latency of 52 cycles.
 
 use crate::amx::Amx;
+use crate::conv2d::pairs::TILE;
 use half::bf16;
 use std::arch::asm;
 
-/// Rows and columns of a tile of C.
-pub(super) const TILE: usize = 16;
-/// Elements of `k` in a step.
-pub(super) const STEP: usize = 32;
-/// Elements of a B tile.
-pub(super) const B_TILE: usize = STEP * TILE;
 /// Elements of the four tiles of C.
 pub(super) const ACC_LEN: usize = 4 * TILE * TILE;
 

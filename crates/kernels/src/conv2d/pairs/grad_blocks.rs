@@ -1,0 +1,38 @@
+//! What multiplies blocks of tiles of a gradient of a weight.
+
+use super::pixels::Pixels;
+use crate::conv2d::tile::Start;
+use half::bf16;
+
+/// The most tiles of B beside one of A.
+pub(in crate::conv2d) const MAX_COLS: usize = 5;
+
+/// Operands of one block of tiles.
+// AMX's assembly has the places of its fields.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub(in crate::conv2d) struct GradCall {
+    /// The first step's tile of each row of tiles: 16 rows of 32 consecutive `k`.
+    pub(in crate::conv2d) a: [*const bf16; 2],
+    /// The first step's tile of each column of tiles: 16 rows of 16 pairs `[k/2][col][k%2]`.
+    pub(in crate::conv2d) b: [*const bf16; MAX_COLS],
+    /// Tiles of C, rows first.
+    pub(in crate::conv2d) c: [*mut f32; MAX_COLS],
+    /// Steps of 32 `k`; the tiles of a row or column lie one after another.
+    pub(in crate::conv2d) steps: usize,
+    /// Whether the products are added to C.
+    pub(in crate::conv2d) start: Start,
+}
+
+/// Tiles of AMX, or products of pairs, which want the same operands.
+pub(in crate::conv2d) trait GradBlocks {
+    /// The most columns of tiles beside this many rows of them (1 or 2).
+    fn max_cols(num_rows: usize) -> usize;
+    /// Writes the products to `num_rows · num_cols` tiles of C, or adds them. Those of pairs outside of
+    /// `pixels` are zeros and may be left out.
+    ///
+    /// # Safety
+    /// `steps` tiles can be read from each `a` and `b` that the block has, and a tile written to each
+    /// `c`; `steps` is not 0, and all `pixels` are within them.
+    unsafe fn multiply(&self, num_rows: usize, num_cols: usize, call: &GradCall, pixels: &Pixels);
+}
