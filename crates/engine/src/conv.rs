@@ -20,8 +20,6 @@ pub(crate) struct Conv<E: 'static> {
     pub(crate) packed_bias: Option<Vec<f32>>,
     /// Empty in evaluation and where the input needs no gradient.
     pub(crate) packed_backward: Aligned<f32>,
-    /// Sum of the groups' gradients; empty in evaluation.
-    pub(crate) packed_grad: Aligned<f32>,
 }
 
 impl<E> Conv<E> {
@@ -37,29 +35,34 @@ impl<E> Conv<E> {
         }
     }
 
-    /// Adds up the groups' gradients, in order, and writes them in the weight's and bias's layout
-    /// to `grads`, which starts at the parameter `first`.
+    /// Elements of a packed gradient of the weight.
+    pub(crate) fn packed_grad_len(&self) -> usize {
+        self.kernel.packed_grad_len(&self.problem)
+    }
+
+    /// Adds the other groups' gradients, in order, to the first's, and writes that in the weight's and
+    /// bias's layout to `grads`, which starts at the parameter `first`.
     pub(crate) fn write_grads<'a>(
-        &mut self,
-        partials: impl Iterator<Item = &'a ConvGrad> + Clone,
+        &self,
+        sum: &mut ConvGrad,
+        others: impl Iterator<Item = &'a ConvGrad> + Clone,
         first: usize,
         grads: &mut [f32],
     ) {
-        add_up(&mut self.packed_grad, partials.clone().map(|partial| &*partial.packed));
+        add_up(&mut sum.packed, others.clone().map(|other| &*other.packed));
+        add_up(&mut sum.bias, others.map(|other| &*other.bias));
         if let Some(bias) = &self.bias {
-            let bias = &mut grads[bias.start - first..bias.end - first];
-            add_up(bias, partials.map(|partial| &*partial.bias));
+            grads[bias.start - first..bias.end - first].copy_from_slice(&sum.bias);
         }
         let weight = self.weight.start - first..self.weight.end - first;
-        self.kernel.unpack_grad(&self.problem, &self.packed_grad, &mut grads[weight]);
+        self.kernel.unpack_grad(&self.problem, &sum.packed, &mut grads[weight]);
     }
 }
 
-/// Writes the sum of vectors of the same length, a part that stays in the first-level cache at a time.
+/// Adds vectors of the same length to another, a part that stays in the first-level cache at a time.
 fn add_up<'a>(sum: &mut [f32], vectors: impl Iterator<Item = &'a [f32]> + Clone) {
     const PART: usize = 1 << 12;
     for (i, sum) in sum.chunks_mut(PART).enumerate() {
-        sum.fill(0.0);
         for vector in vectors.clone() {
             for (sum, other) in sum.iter_mut().zip(&vector[i * PART..]) {
                 *sum += other;

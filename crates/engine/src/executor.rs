@@ -1,5 +1,5 @@
 use crate::backward::{self, Backward};
-use crate::conv::Conv;
+use crate::conv::{Conv, ConvGrad};
 use crate::forward::{self, Forward};
 use crate::fuse;
 use crate::group::{Group, GroupSizes, Shared};
@@ -253,7 +253,8 @@ impl<E: ConvElement> Run for Executor<E> {
                 }
             }
         }
-        write_conv_grads(&mut shared.convs, 0, groups, 0, grads);
+        let (first, others) = groups.split_first_mut().expect("a batch has samples");
+        write_conv_grads(&shared.convs, &mut first.conv_grads, others, 0, 0, grads);
     }
 }
 
@@ -292,30 +293,32 @@ fn run<E: ConvElement>(groups: &mut [Group<E>], shared: &Shared<E>, phase: &Phas
     groups.par_iter_mut().with_max_len(1).for_each(|group| group.run(shared, phase));
 }
 
-/// Adds up the groups' gradients of `convs` (the plan's from `first_conv` on), each into its place
-/// in `grads`, which starts at the parameter `first_param`. Convolutions come in parameter order, so
-/// halves of the list have halves of `grads`.
+/// Adds the other groups' gradients of `convs` (the plan's from `first_conv` on) to the first group's,
+/// `sums`, and writes each into its place in `grads`, which starts at the parameter `first_param`.
+/// Convolutions come in parameter order, so halves of the list have halves of `grads`.
 fn write_conv_grads<E: ConvElement>(
-    convs: &mut [Conv<E>],
+    convs: &[Conv<E>],
+    sums: &mut [ConvGrad],
+    others: &[Group<E>],
     first_conv: usize,
-    groups: &[Group<E>],
     first_param: usize,
     grads: &mut [f32],
 ) {
     match convs {
         [] => {}
         [conv] => {
-            let partials = groups.iter().map(|group| &group.conv_grads[first_conv]);
-            conv.write_grads(partials, first_param, grads);
+            let others = others.iter().map(|group| &group.conv_grads[first_conv]);
+            conv.write_grads(&mut sums[0], others, first_param, grads);
         }
         _ => {
             let middle = convs.len() / 2;
-            let (left, right) = convs.split_at_mut(middle);
-            let split = right[0].weight.start;
+            let (left, right) = convs.split_at(middle);
+            let (left_sums, right_sums) = sums.split_at_mut(middle);
+            let (right_conv, split) = (first_conv + middle, right[0].weight.start);
             let (left_grads, right_grads) = grads.split_at_mut(split - first_param);
             rayon::join(
-                || write_conv_grads(left, first_conv, groups, first_param, left_grads),
-                || write_conv_grads(right, first_conv + middle, groups, split, right_grads),
+                || write_conv_grads(left, left_sums, others, first_conv, first_param, left_grads),
+                || write_conv_grads(right, right_sums, others, right_conv, split, right_grads),
             );
         }
     }

@@ -183,7 +183,6 @@ impl<'a, E: ConvElement> Compiler<'a, E> {
             packed_bias: bias.as_ref().map(|bias| vec![0.0; bias.len()]),
             bias,
             packed_backward: zeros(input_has_grad, kernel.packed_weight_backward_len(&problem)),
-            packed_grad: zeros(train, kernel.packed_grad_len(&problem)),
         });
         Ok(self.convs.len() - 1)
     }

@@ -51,7 +51,7 @@ impl GroupSizes<'_> {
     pub(crate) fn bytes<E>(&self, shared: &Shared<E>) -> usize {
         let values = self.activations.iter().chain(self.grads);
         let values = values.fold(0_usize, |sum, &len| sum.saturating_add(len));
-        let weights = shared.convs.iter().filter(|_| self.train).map(|conv| conv.packed_grad.len());
+        let weights = shared.convs.iter().filter(|_| self.train).map(|conv| conv.packed_grad_len());
         let weights = weights.fold(0_usize, usize::saturating_add);
         let bytes = values.saturating_mul(self.num_kept).saturating_mul(size_of::<E>());
         bytes.saturating_add(weights.saturating_mul(size_of::<f32>()))
@@ -82,7 +82,7 @@ impl<E: ConvElement> Group<E> {
         let kept = sizes.num_kept;
         let zeros = |lens: &[usize]| lens.iter().map(|len| Aligned::zeroed(len * kept)).collect();
         let conv_grads = shared.convs.iter().filter(|_| sizes.train).map(|conv| ConvGrad {
-            packed: Aligned::zeroed(conv.packed_grad.len()),
+            packed: Aligned::zeroed(conv.packed_grad_len()),
             bias: vec![0.0; conv.bias.as_ref().map_or(0, Range::len)],
         });
         let partials = shared.norms.iter().filter(|_| sizes.train);

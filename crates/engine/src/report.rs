@@ -67,7 +67,7 @@ impl<E> Reporter<'_, E> {
             (Step::ConvGrad { grad_input, .. }, Some(conv)) => {
                 let conv = &self.convs[conv];
                 let read = grad_input.map_or(0, |_| conv.packed_backward.len());
-                read + conv.packed_grad.len()
+                read + conv.packed_grad_len()
             }
             _ => 0,
         };
