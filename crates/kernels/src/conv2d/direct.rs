@@ -13,7 +13,7 @@ use super::geometry::{
     phase_weight, phases,
 };
 use super::grid::Grid;
-use super::multiply::{GradOperands, Multiply, Rows};
+use super::multiply::{GradOperands, Multiply, MultiplyGrads, Rows};
 use super::sums::Sums;
 use super::tile::Start;
 use super::{Backward, Conv2dKernel, Forward, GradInput};
@@ -92,12 +92,12 @@ impl<M: Multiply> Direct<M> {
     /// As [`forward_memory`](Self::forward_memory), for a backward.
     fn backward_memory(&self, p: &Conv2dProblem) -> (usize, Memory) {
         let (x, grad) = (Self::input_padding(p, &(0..p.oh())), Self::grad_output_padding(p));
-        let few = self.0.samples_at_once(p, &x, &grad).min(p.n.max(1));
+        let few = self.0.grads().samples_at_once(p, &x, &grad).min(p.n.max(1));
         let memory = Memory {
             // What follows begins at a cache line.
             input: x.total_len(few).next_multiple_of(32),
             grad_output: grad.total_len(few) + self.backward_slack(p, &grad),
-            grad_weight: self.0.grad_weight_memory(p, few),
+            grad_weight: self.0.grads().memory_len(p, few),
         };
         (few, memory)
     }
@@ -106,7 +106,7 @@ impl<M: Multiply> Direct<M> {
     fn backward_slack(&self, p: &Conv2dProblem, padding: &Padding) -> usize {
         let slacks = phases(p)
             .map(|phase| self.0.slack(&phase_grid(p, phase, padding), &phase_weight(p, phase)));
-        slacks.max().unwrap_or(0).max(self.0.grad_slack(p))
+        slacks.max().unwrap_or(0).max(self.0.grads().slack(p))
     }
 
     /// A part of a forward, which is added to the output or not.
@@ -169,7 +169,7 @@ impl<M: Multiply> Direct<M> {
                     let start = std::mem::replace(start, Start::Output);
                     let operands =
                         GradOperands { num_samples, x, x_padding, grad, grad_padding, start };
-                    self.0.backward_weight(p, &operands, rest, packed_grad);
+                    self.0.grads().run(p, &operands, rest, packed_grad);
                 }
                 let samples = first..first + num_samples * input_len;
                 first = samples.end;
@@ -312,11 +312,11 @@ impl<M: Multiply> Conv2dKernel<M::Activation> for Direct<M> {
     }
 
     fn packed_grad_len(&self, p: &Conv2dProblem) -> usize {
-        self.0.packed_grad_len(p)
+        self.0.grads().packed_len(p)
     }
 
     fn unpack_grad(&self, p: &Conv2dProblem, packed_grad: &[f32], grad_weight: &mut [f32]) {
         assert_eq!(grad_weight.len(), p.weight_len());
-        self.0.unpack_grad(p, packed_grad, grad_weight);
+        self.0.grads().unpack(p, packed_grad, grad_weight);
     }
 }

@@ -29,7 +29,7 @@ pub(super) struct Rows<V, F> {
 }
 
 /// Operands of a gradient of a weight: some samples of the padded input and of the padded output
-/// gradient, which [`Multiply::grad_slack`] elements follow.
+/// gradient, which [`MultiplyGrads::slack`] elements follow.
 #[derive(Debug)]
 pub(super) struct GradOperands<'a, T> {
     pub(super) num_samples: usize,
@@ -84,22 +84,28 @@ pub(super) trait Multiply: Debug + Sync {
         sums: Sums<'_, Self::Activation>,
     );
 
+    /// How it makes gradients of weights.
+    fn grads(&self) -> impl MultiplyGrads<Self::Operand>;
+}
+
+/// A way to make gradients of weights from operands of type `T`.
+pub(super) trait MultiplyGrads<T> {
     /// Samples that a backward takes at once.
     fn samples_at_once(&self, p: &Conv2dProblem, x: &Padding, grad: &Padding) -> usize;
-    /// As [`slack`](Self::slack), after the output gradient of a gradient of a weight.
-    fn grad_slack(&self, p: &Conv2dProblem) -> usize;
-    /// Operands that [`backward_weight`](Self::backward_weight) has room for.
-    fn grad_weight_memory(&self, p: &Conv2dProblem, num_samples: usize) -> usize;
-    /// Length of a packed gradient of the weight.
-    fn packed_grad_len(&self, p: &Conv2dProblem) -> usize;
+    /// As [`Multiply::slack`], after the output gradient.
+    fn slack(&self, p: &Conv2dProblem) -> usize;
+    /// Operands that [`run`](Self::run) has room for.
+    fn memory_len(&self, p: &Conv2dProblem, num_samples: usize) -> usize;
+    /// Length of a packed gradient.
+    fn packed_len(&self, p: &Conv2dProblem) -> usize;
     /// The gradient over all samples of `operands`, of which there are some, into `packed_grad`.
-    fn backward_weight(
+    fn run(
         &self,
         p: &Conv2dProblem,
-        operands: &GradOperands<'_, Self::Operand>,
-        memory: &mut [Self::Operand],
+        operands: &GradOperands<'_, T>,
+        memory: &mut [T],
         packed_grad: &mut [f32],
     );
-    /// Writes the gradient in the weight's layout.
-    fn unpack_grad(&self, p: &Conv2dProblem, packed_grad: &[f32], grad_weight: &mut [f32]);
+    /// Writes a packed gradient in the weight's layout.
+    fn unpack(&self, p: &Conv2dProblem, packed_grad: &[f32], grad_weight: &mut [f32]);
 }

@@ -4,7 +4,7 @@
 use super::backward_weight;
 use super::geometry::forward_weight;
 use super::grid::Grid;
-use super::multiply::{GradOperands, Multiply, Rows, WindowWeight};
+use super::multiply::{GradOperands, Multiply, MultiplyGrads, Rows, WindowWeight};
 use super::packing::Packing;
 use super::sums::Sums;
 use super::tile::{Start, TileElement};
@@ -14,7 +14,7 @@ use half::bf16;
 use std::marker::PhantomData;
 
 /// One instruction set, one format of activations.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Vector<E> {
     isa: Isa,
     element: PhantomData<E>,
@@ -128,23 +128,29 @@ impl<E: VectorElement> Multiply for Vector<E> {
         grid.run(self.isa, &self.packing(weight), start, x, packed, out);
     }
 
+    fn grads(&self) -> impl MultiplyGrads<f32> {
+        *self
+    }
+}
+
+impl<E: VectorElement> MultiplyGrads<f32> for Vector<E> {
     fn samples_at_once(&self, p: &Conv2dProblem, x: &Padding, grad: &Padding) -> usize {
         x.samples_at_once(p.weight_len()).min(grad.samples_at_once(p.weight_len()))
     }
 
-    fn grad_slack(&self, p: &Conv2dProblem) -> usize {
+    fn slack(&self, p: &Conv2dProblem) -> usize {
         p.oc.next_multiple_of(self.grad_packing(p).lanes) - p.oc
     }
 
-    fn grad_weight_memory(&self, _p: &Conv2dProblem, _num_samples: usize) -> usize {
+    fn memory_len(&self, _p: &Conv2dProblem, _num_samples: usize) -> usize {
         0
     }
 
-    fn packed_grad_len(&self, p: &Conv2dProblem) -> usize {
+    fn packed_len(&self, p: &Conv2dProblem) -> usize {
         self.grad_packing(p).len()
     }
 
-    fn backward_weight(
+    fn run(
         &self,
         p: &Conv2dProblem,
         operands: &GradOperands<'_, f32>,
@@ -154,7 +160,7 @@ impl<E: VectorElement> Multiply for Vector<E> {
         backward_weight::run(self.isa, p, &self.grad_packing(p), operands, packed_grad);
     }
 
-    fn unpack_grad(&self, p: &Conv2dProblem, packed_grad: &[f32], grad_weight: &mut [f32]) {
+    fn unpack(&self, p: &Conv2dProblem, packed_grad: &[f32], grad_weight: &mut [f32]) {
         let (ic, taps) = (p.ic, p.kh * p.kw);
         let first_of = |row: usize| row % ic * taps + row / ic;
         let to = Rows { values: grad_weight, first_of, col_stride: ic * taps };

@@ -89,6 +89,10 @@ b: [(6, 16, [(0, 4) (2, 5)]) (7, 24, [(1, 4) (3, 5)])],
 c: [(0, 56) (1, 64) (2, 72) (3, 80)] }
 
 impl GradBlocks for Amx {
+    fn start() -> Self {
+        Amx::start()
+    }
+
     fn max_cols(num_rows: usize) -> usize {
         if num_rows == 1 { MAX_COLS } else { 2 }
     }

@@ -8,13 +8,13 @@ mod store;
 mod walk;
 
 use super::grid::Grid;
-use super::multiply::{GradOperands, Multiply, Rows, WindowWeight};
-use super::pairs::{B_TILE, backward_weight};
+use super::multiply::{Multiply, MultiplyGrads, Rows, WindowWeight};
+use super::pairs::B_TILE;
+use super::pairs::backward_weight::PairGrads;
 use super::sums::Sums;
 use super::tile::Start;
+use crate::Isa;
 use crate::amx::Amx;
-use crate::padding::Padding;
-use crate::{Conv2dProblem, Isa};
 use half::bf16;
 use packing::TilePacking;
 use walk::Walk;
@@ -94,33 +94,7 @@ impl Multiply for Tiled {
         Walk { grid: &packing.grid(grid), packing, start, x, w }.run(out, sums);
     }
 
-    fn samples_at_once(&self, p: &Conv2dProblem, x: &Padding, grad: &Padding) -> usize {
-        backward_weight::samples_at_once(p, x, grad)
-    }
-
-    fn grad_slack(&self, _p: &Conv2dProblem) -> usize {
-        0
-    }
-
-    fn grad_weight_memory(&self, p: &Conv2dProblem, num_samples: usize) -> usize {
-        backward_weight::memory_len(p, num_samples)
-    }
-
-    fn packed_grad_len(&self, p: &Conv2dProblem) -> usize {
-        backward_weight::packed_len(p)
-    }
-
-    fn backward_weight(
-        &self,
-        p: &Conv2dProblem,
-        operands: &GradOperands<'_, bf16>,
-        memory: &mut [bf16],
-        packed_grad: &mut [f32],
-    ) {
-        backward_weight::run(&Amx::start(), p, operands, memory, packed_grad);
-    }
-
-    fn unpack_grad(&self, p: &Conv2dProblem, packed_grad: &[f32], grad_weight: &mut [f32]) {
-        backward_weight::unpack(p, packed_grad, grad_weight);
+    fn grads(&self) -> impl MultiplyGrads<bf16> {
+        PairGrads::<Amx>::new()
     }
 }

@@ -21,16 +21,12 @@ const ROW: usize = 2 * TILE;
 #[derive(Debug)]
 pub(super) struct Pairs(());
 
-impl Pairs {
-    /// # Panics
-    /// The machine lacks it.
-    pub(super) fn detect() -> Self {
+impl GradBlocks for Pairs {
+    fn start() -> Self {
         Isa::Avx512Bf16.assert_supported();
         Self(())
     }
-}
 
-impl GradBlocks for Pairs {
     fn max_cols(num_rows: usize) -> usize {
         4 / num_rows
     }

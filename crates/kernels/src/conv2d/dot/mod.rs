@@ -10,12 +10,11 @@ mod grad_block;
 mod packing;
 
 use super::grid::{Grid, split};
-use super::multiply::{GradOperands, Multiply, Rows, WindowWeight};
-use super::pairs::backward_weight;
+use super::multiply::{Multiply, MultiplyGrads, Rows, WindowWeight};
+use super::pairs::backward_weight::PairGrads;
 use super::sums::Sums;
 use super::tile::Start;
-use crate::padding::Padding;
-use crate::{Conv2dProblem, Isa};
+use crate::Isa;
 use block::{BlockCall, block, max_rows};
 use grad_block::Pairs;
 use half::bf16;
@@ -73,34 +72,8 @@ impl Multiply for Dot {
         run(grid, &PairPacking(*weight), start, x, packed, out);
     }
 
-    fn samples_at_once(&self, p: &Conv2dProblem, x: &Padding, grad: &Padding) -> usize {
-        backward_weight::samples_at_once(p, x, grad)
-    }
-
-    fn grad_slack(&self, _p: &Conv2dProblem) -> usize {
-        0
-    }
-
-    fn grad_weight_memory(&self, p: &Conv2dProblem, num_samples: usize) -> usize {
-        backward_weight::memory_len(p, num_samples)
-    }
-
-    fn packed_grad_len(&self, p: &Conv2dProblem) -> usize {
-        backward_weight::packed_len(p)
-    }
-
-    fn backward_weight(
-        &self,
-        p: &Conv2dProblem,
-        operands: &GradOperands<'_, bf16>,
-        memory: &mut [bf16],
-        packed_grad: &mut [f32],
-    ) {
-        backward_weight::run(&Pairs::detect(), p, operands, memory, packed_grad);
-    }
-
-    fn unpack_grad(&self, p: &Conv2dProblem, packed_grad: &[f32], grad_weight: &mut [f32]) {
-        backward_weight::unpack(p, packed_grad, grad_weight);
+    fn grads(&self) -> impl MultiplyGrads<bf16> {
+        PairGrads::<Pairs>::new()
     }
 }
 

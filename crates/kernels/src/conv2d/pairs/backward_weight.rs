@@ -18,11 +18,12 @@ use super::{B_TILE, STEP, TILE};
 use crate::Conv2dProblem;
 use crate::conv2d::geometry::{grad_output_padding, input_padding};
 use crate::conv2d::grid::split;
-use crate::conv2d::multiply::GradOperands;
+use crate::conv2d::multiply::{GradOperands, MultiplyGrads};
 use crate::conv2d::tile::Start;
 use crate::padding::Padding;
 use bytemuck::Zeroable;
 use half::bf16;
+use std::marker::PhantomData;
 
 /// Elements of rows and pairs aimed at: they should mostly stay in the second-level cache, and the more
 /// there are, the less often a gradient that doesn't is read and written.
@@ -32,10 +33,115 @@ const WORKING_LEN: usize = 1 << 19;
 /// stay in the second-level cache.
 const MAX_PADDED_LEN: usize = 1 << 18;
 
-/// Samples that a backward lays out at once: more, where a gradient that is larger than they are would be
-/// read and written for them.
-pub(in crate::conv2d) fn samples_at_once(p: &Conv2dProblem, x: &Padding, grad: &Padding) -> usize {
-    (MAX_PADDED_LEN.max(p.weight_len()) / (x.len() + grad.len())).max(1)
+/// Gradients of weights, multiplied by `B`.
+pub(in crate::conv2d) struct PairGrads<B>(PhantomData<B>);
+
+impl<B> PairGrads<B> {
+    pub(in crate::conv2d) fn new() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<B: GradBlocks> MultiplyGrads<bf16> for PairGrads<B> {
+    /// Samples that a backward lays out at once: more, where a gradient that is larger than they are would be
+    /// read and written for them.
+    fn samples_at_once(&self, p: &Conv2dProblem, x: &Padding, grad: &Padding) -> usize {
+        (MAX_PADDED_LEN.max(p.weight_len()) / (x.len() + grad.len())).max(1)
+    }
+
+    fn slack(&self, _p: &Conv2dProblem) -> usize {
+        0
+    }
+
+    fn memory_len(&self, p: &Conv2dProblem, num_samples: usize) -> usize {
+        let layout = Layout::at_most(p, num_samples);
+        // A cache line more, to start at one.
+        STEP + lines(layout.rows_len())
+            + lines(layout.num_phases() * layout.copies * layout.pairs_len())
+            + lines(layout.phases_len())
+            + layout.spread_len()
+    }
+
+    /// Tiles `[oc tile][tile of channels][tap][oc][channel]`.
+    fn packed_len(&self, p: &Conv2dProblem) -> usize {
+        taps(p) * channels(p).div_ceil(TILE) * p.oc.div_ceil(TILE) * TILE * TILE
+    }
+
+    /// The gradient over all samples, into `packed_grad`.
+    fn run(
+        &self,
+        p: &Conv2dProblem,
+        operands: &GradOperands<'_, bf16>,
+        memory: &mut [bf16],
+        packed_grad: &mut [f32],
+    ) {
+        assert_eq!(packed_grad.len(), self.packed_len(p));
+        let (blocks, layout) = (B::start(), Layout::new(p, operands.num_samples));
+        let (phases_len, pairs_len) = (layout.phases_len(), layout.pairs_len());
+        let unaligned = memory.as_ptr().align_offset(64);
+        let memory = &mut memory[unaligned..];
+        let (rows, memory) = memory.split_at_mut(lines(layout.rows_len()));
+        let (pairs, memory) =
+            memory.split_at_mut(lines(layout.num_phases() * layout.copies * pairs_len));
+        let (phases, spread) = memory.split_at_mut(lines(phases_len));
+        let phases = match layout.has_one_phase() {
+            true => operands.x,
+            false => split_into_phases(&layout, operands.x, &mut phases[..phases_len]),
+        };
+        let grad = match layout.is_spread() {
+            true => {
+                let end = layout.grad.total_len(operands.num_samples);
+                &operands.grad[layout.grad.first()..end]
+            }
+            false => spread_grad(&layout, operands.grad, &mut spread[..layout.spread_len()]),
+        };
+        let grad_len = grad.len().min(layout.num_positions() * p.oc);
+        let phase_len = phases.len() / layout.num_phases();
+        for first in (0..layout.num_positions()).step_by(layout.at_once) {
+            let grad = &grad[(first * p.oc).min(grad_len)..grad_len];
+            let grad = &grad[..grad.len().min(layout.at_once * p.oc)];
+            let num_steps = (grad.len() / p.oc).div_ceil(STEP);
+            if num_steps == 0 {
+                break;
+            }
+            transpose(grad, p.oc, &mut rows[..layout.oc_tiles * num_steps * B_TILE]);
+            for (phase, pairs) in phases
+                .chunks_exact(phase_len)
+                .zip(pairs.chunks_exact_mut(layout.copies * pairs_len))
+            {
+                let (even, odd) = pairs.split_at_mut(pairs_len);
+                interleave(&phase[first * layout.channels..], layout.channels, even, odd);
+            }
+            let start = if first == 0 { operands.start } else { Start::Output };
+            let window = first..first + num_steps * STEP;
+            let pixels = Pixels::within(p, layout.pitch, layout.num_rows, window);
+            multiply(&blocks, &layout, (num_steps, start, pixels), rows, pairs, packed_grad);
+        }
+    }
+
+    /// Writes a packed gradient in the weight's layout, `[oc][ic][tap]`.
+    fn unpack(&self, p: &Conv2dProblem, packed_grad: &[f32], grad_weight: &mut [f32]) {
+        assert_eq!(packed_grad.len(), self.packed_len(p));
+        let (channels, taps, tap_columns) = (channels(p), taps(p), tap_columns(p));
+        let tiles = channels.div_ceil(TILE);
+        for (i, tile) in packed_grad.chunks_exact(TILE * TILE).enumerate() {
+            let (tap, first_channel) = (i % taps, i / taps % tiles * TILE);
+            let first_oc = i / taps / tiles * TILE;
+            let num_channels = TILE.min(channels - first_channel);
+            for (oc, grads) in (first_oc..p.oc).zip(tile.chunks_exact(TILE)) {
+                let grads = &grads[..num_channels];
+                if tap_columns == p.kw {
+                    let first = (oc * p.ic + first_channel) * taps + tap;
+                    write_strided(grad_weight, first, taps, grads);
+                    continue;
+                }
+                for (channel, grad) in (first_channel..).zip(grads) {
+                    let (kw_i, ic_i) = (channel / p.ic, channel % p.ic);
+                    grad_weight[((oc * p.ic + ic_i) * p.kh + tap) * p.kw + kw_i] = *grad;
+                }
+            }
+        }
+    }
 }
 
 /// Columns of the kernel that are taps of their own: one, where a position has what a row of a window sees
@@ -206,101 +312,12 @@ fn lines(len: usize) -> usize {
     len.next_multiple_of(STEP)
 }
 
-pub(in crate::conv2d) fn memory_len(p: &Conv2dProblem, num_samples: usize) -> usize {
-    let layout = Layout::at_most(p, num_samples);
-    // A cache line more, to start at one.
-    STEP + lines(layout.rows_len())
-        + lines(layout.num_phases() * layout.copies * layout.pairs_len())
-        + lines(layout.phases_len())
-        + layout.spread_len()
-}
-
-/// Tiles `[oc tile][tile of channels][tap][oc][channel]`.
-pub(in crate::conv2d) fn packed_len(p: &Conv2dProblem) -> usize {
-    taps(p) * channels(p).div_ceil(TILE) * p.oc.div_ceil(TILE) * TILE * TILE
-}
-
-/// Writes a packed gradient in the weight's layout, `[oc][ic][tap]`.
-pub(in crate::conv2d) fn unpack(p: &Conv2dProblem, packed_grad: &[f32], grad_weight: &mut [f32]) {
-    assert_eq!(packed_grad.len(), packed_len(p));
-    let (channels, taps, tap_columns) = (channels(p), taps(p), tap_columns(p));
-    let tiles = channels.div_ceil(TILE);
-    for (i, tile) in packed_grad.chunks_exact(TILE * TILE).enumerate() {
-        let (tap, first_channel) = (i % taps, i / taps % tiles * TILE);
-        let first_oc = i / taps / tiles * TILE;
-        let num_channels = TILE.min(channels - first_channel);
-        for (oc, grads) in (first_oc..p.oc).zip(tile.chunks_exact(TILE)) {
-            let grads = &grads[..num_channels];
-            if tap_columns == p.kw {
-                let first = (oc * p.ic + first_channel) * taps + tap;
-                write_strided(grad_weight, first, taps, grads);
-                continue;
-            }
-            for (channel, grad) in (first_channel..).zip(grads) {
-                let (kw_i, ic_i) = (channel / p.ic, channel % p.ic);
-                grad_weight[((oc * p.ic + ic_i) * p.kh + tap) * p.kw + kw_i] = *grad;
-            }
-        }
-    }
-}
-
 /// Writes values at places `stride` apart, from `first` on.
 fn write_strided(out: &mut [f32], first: usize, stride: usize, values: &[f32]) {
     let Some(last) = values.len().checked_sub(1) else { return };
     let out = &mut out[first..=first + last * stride];
     for (out, value) in out.iter_mut().step_by(stride).zip(values) {
         *out = *value;
-    }
-}
-
-/// The gradient over all samples, into `packed_grad`.
-pub(in crate::conv2d) fn run<B: GradBlocks>(
-    blocks: &B,
-    p: &Conv2dProblem,
-    operands: &GradOperands<'_, bf16>,
-    memory: &mut [bf16],
-    packed_grad: &mut [f32],
-) {
-    assert_eq!(packed_grad.len(), packed_len(p));
-    let layout = Layout::new(p, operands.num_samples);
-    let (phases_len, pairs_len) = (layout.phases_len(), layout.pairs_len());
-    let unaligned = memory.as_ptr().align_offset(64);
-    let memory = &mut memory[unaligned..];
-    let (rows, memory) = memory.split_at_mut(lines(layout.rows_len()));
-    let (pairs, memory) =
-        memory.split_at_mut(lines(layout.num_phases() * layout.copies * pairs_len));
-    let (phases, spread) = memory.split_at_mut(lines(phases_len));
-    let phases = match layout.has_one_phase() {
-        true => operands.x,
-        false => split_into_phases(&layout, operands.x, &mut phases[..phases_len]),
-    };
-    let grad = match layout.is_spread() {
-        true => {
-            let end = layout.grad.total_len(operands.num_samples);
-            &operands.grad[layout.grad.first()..end]
-        }
-        false => spread_grad(&layout, operands.grad, &mut spread[..layout.spread_len()]),
-    };
-    let grad_len = grad.len().min(layout.num_positions() * p.oc);
-    let phase_len = phases.len() / layout.num_phases();
-    for first in (0..layout.num_positions()).step_by(layout.at_once) {
-        let grad = &grad[(first * p.oc).min(grad_len)..grad_len];
-        let grad = &grad[..grad.len().min(layout.at_once * p.oc)];
-        let num_steps = (grad.len() / p.oc).div_ceil(STEP);
-        if num_steps == 0 {
-            break;
-        }
-        transpose(grad, p.oc, &mut rows[..layout.oc_tiles * num_steps * B_TILE]);
-        for (phase, pairs) in
-            phases.chunks_exact(phase_len).zip(pairs.chunks_exact_mut(layout.copies * pairs_len))
-        {
-            let (even, odd) = pairs.split_at_mut(pairs_len);
-            interleave(&phase[first * layout.channels..], layout.channels, even, odd);
-        }
-        let start = if first == 0 { operands.start } else { Start::Output };
-        let window = first..first + num_steps * STEP;
-        let pixels = Pixels::within(p, layout.pitch, layout.num_rows, window);
-        multiply(blocks, &layout, (num_steps, start, pixels), rows, pairs, packed_grad);
     }
 }
 

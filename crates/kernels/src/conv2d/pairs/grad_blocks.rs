@@ -25,7 +25,12 @@ pub(in crate::conv2d) struct GradCall {
 }
 
 /// Tiles of AMX, or products of pairs, which want the same operands.
-pub(in crate::conv2d) trait GradBlocks {
+pub(in crate::conv2d) trait GradBlocks: Sized {
+    /// Ready to multiply on this thread.
+    ///
+    /// # Panics
+    /// The machine lacks the instructions.
+    fn start() -> Self;
     /// The most columns of tiles beside this many rows of them (1 or 2).
     fn max_cols(num_rows: usize) -> usize;
     /// Writes the products to `num_rows · num_cols` tiles of C, or adds them. Those of pairs outside of
