@@ -7,17 +7,21 @@ use crate::memory::{self, Memory};
 use crate::norm::{Norm, NormPartial};
 use crate::plan::Run;
 use crate::report::{Reporter, StepReport};
+use crate::rounds::Rounds;
 use crate::step::{Phase, Reduction, Slot, phases};
 use crate::{Mode, PlanError, PlanOptions};
 use rayon::prelude::*;
 use residua_graph::{Graph, Weights};
 use residua_kernels::conv2d::ConvElement;
 use residua_kernels::{Aligned, convert, scratch};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, RwLock};
 
 /// The most groups a batch is cut into. There is always a power of two of them, so that the usual
 /// numbers of threads get as much work each.
 const MAX_GROUPS: usize = 16;
+/// Samples of a group, unless that gives too many groups or too few: with fewer, its gradient of all weights
+/// takes more time than it is worth.
+const GROUP_LEN: usize = 16;
 /// The fewest, where the batch has so many samples: they bound the threads that can work.
 const MIN_GROUPS: usize = 4;
 /// Every group has a gradient of all weights; together they get no larger than this, if
@@ -31,7 +35,8 @@ pub(crate) struct Executor<E: 'static> {
     input: Slot,
     output: Slot,
     shared: Shared<E>,
-    groups: Vec<Group<E>>,
+    groups: Vec<Mutex<Group<E>>>,
+    rounds: Rounds,
     forward_phases: Vec<Phase>,
     backward_phases: Vec<Phase>,
     grad_output: Option<crate::step::GradSlot>,
@@ -69,7 +74,8 @@ impl<E: ConvElement> Executor<E> {
         let forward_phases = phases(steps, 0, &conv_lens, size_of::<E>());
         let num_params = graph.num_parameters();
         let groups_for_grads = GROUP_GRADS_BYTES / (4 * num_params).max(1);
-        let num_groups = groups_for_grads.clamp(MIN_GROUPS, MAX_GROUPS);
+        let num_groups = groups_for_grads.min(options.batch_size / GROUP_LEN);
+        let num_groups = num_groups.clamp(MIN_GROUPS, MAX_GROUPS);
         let num_groups = (1 << num_groups.ilog2()).min(options.batch_size);
         let group_len = options.batch_size.div_ceil(num_groups);
         let (memory, grad_output, backward_phases) = match backward {
@@ -102,13 +108,15 @@ impl<E: ConvElement> Executor<E> {
         let scratch_len = scratch_len.max().unwrap_or(0);
         let shared = Shared { isa: options.isa, convs, norms, pools, local: Vec::new() };
         memory::expect(sizes.bytes(&shared).saturating_mul(num_groups), options.batch_size)?;
-        let groups = (0..num_groups).map(|_| Group::new(&shared, &sizes)).collect();
+        let groups =
+            Group::all_of(&shared, &sizes, num_groups).into_iter().map(Mutex::new).collect();
         Ok(Self {
             options,
             input,
             output,
             shared,
             groups,
+            rounds: Rounds::new(num_groups),
             forward_phases,
             backward_phases,
             grad_output,
@@ -147,7 +155,7 @@ impl<E: ConvElement> Run for Executor<E> {
                 .map(move |(i, step)| (number, phase.first_step + i, step))
         });
         let report = |(phase, i, step)| {
-            let spent = self.groups.iter().map(|group| group.spent[i]).sum();
+            let spent = self.groups.iter().map(|group| lock(group).spent[i]).sum();
             reporter.report(step, (phase >= num_forward, phase), spent)
         };
         steps.map(report).collect()
@@ -189,9 +197,11 @@ impl<E: ConvElement> Run for Executor<E> {
             .zip(cut_mut(logits, y.len, num_groups))
             .with_max_len(1)
             .for_each(|((group, input), logits)| {
+                let group = exclusive(group);
                 group.threads_per_sample = threads_per_sample;
-                let chunks = input.chunks(phase.samples_at_once * x.len);
-                for (input, logits) in chunks.zip(logits.chunks_mut(phase.samples_at_once * y.len))
+                let chunks = input.chunks(phase.samples_at_once.saturating_mul(x.len));
+                for (input, logits) in
+                    chunks.zip(logits.chunks_mut(phase.samples_at_once.saturating_mul(y.len)))
                 {
                     let which = 0..input.len() / x.len;
                     group.write(*x, &which, |_, x| convert(input, x));
@@ -208,53 +218,53 @@ impl<E: ConvElement> Run for Executor<E> {
         assert_eq!(logits.len(), n * self.output.len);
         assert_eq!(weights.params.len(), self.num_params, "parameters are another graph's");
         self.reserve_scratch();
-        let Self { shared, groups, forward_phases, input: x, output: y, .. } = self;
+        let Self { shared, groups, rounds, forward_phases, input: x, output: y, .. } = self;
         let (params, num_groups) = (&weights.params, groups.len());
         shared.convs.par_iter_mut().with_max_len(1).for_each(|conv| conv.pack(params));
         let inputs = cut(input, x.len, num_groups);
         groups.par_iter_mut().zip(inputs).with_max_len(1).for_each(|(group, input)| {
+            let group = exclusive(group);
             group.num_samples = input.len() / x.len;
             let which = group.all();
             group.write(*x, &which, |_, x| convert(input, x));
             group.norm_partials.iter_mut().for_each(NormPartial::reset_moments);
         });
-        for phase in forward_phases.iter() {
-            run(groups, shared, phase);
-            for reduction in &phase.reductions {
-                if let Reduction::Moments { norm } = *reduction {
-                    let partials = groups.iter().map(|group| &group.norm_partials[norm]);
-                    shared.norms[norm].take_moments(partials, weights);
-                }
+        run_phases(groups, rounds, shared, forward_phases, |norms, reduction, groups| {
+            if let Reduction::Moments { norm } = reduction {
+                let partials = groups.iter().flatten().map(|group| &group.norm_partials[norm]);
+                norms[norm].take_moments(partials, weights);
             }
-        }
-        groups.par_iter().zip(cut_mut(logits, y.len, num_groups)).for_each(|(group, logits)| {
-            convert(group.activation(*y, &group.all()), logits);
         });
+        groups.par_iter_mut().zip(cut_mut(logits, y.len, num_groups)).for_each(
+            |(group, logits)| {
+                let group = exclusive(group);
+                convert(group.activation(*y, &group.all()), logits);
+            },
+        );
     }
 
     fn backward(&mut self, weights: &Weights, grad_logits: &[f32], grads: &mut [f32]) {
-        let Self { shared, groups, backward_phases, output: y, grad_output, .. } = self;
+        let Self { shared, groups, rounds, backward_phases, output: y, grad_output, .. } = self;
         let grad_output = grad_output.expect("an evaluation plan has no backward");
         assert_eq!(grad_logits.len(), self.options.batch_size * y.len);
         assert_eq!((grads.len(), weights.params.len()), (self.num_params, self.num_params));
         let grad_logits = cut(grad_logits, y.len, groups.len());
         groups.par_iter_mut().zip(grad_logits).with_max_len(1).for_each(|(group, grad_logits)| {
+            let group = exclusive(group);
             let which = group.all();
             group.write_grad(grad_output, &which, |_, grad| convert(grad_logits, grad));
             group.norm_partials.iter_mut().for_each(NormPartial::reset_grad_sums);
         });
-        for phase in backward_phases.iter() {
-            run(groups, shared, phase);
-            for reduction in &phase.reductions {
-                if let Reduction::NormGrads { norm } = *reduction {
-                    let partials = groups.iter().map(|group| &group.norm_partials[norm]);
-                    let norm: &mut Norm = &mut shared.norms[norm];
-                    norm.take_grad_sums(partials, &weights.params, grads);
-                }
+        run_phases(groups, rounds, shared, backward_phases, |norms, reduction, groups| {
+            if let Reduction::NormGrads { norm } = reduction {
+                let partials = groups.iter().flatten().map(|group| &group.norm_partials[norm]);
+                norms[norm].take_grad_sums(partials, &weights.params, grads);
             }
-        }
-        let (first, others) = groups.split_first_mut().expect("a batch has samples");
-        write_conv_grads(&shared.convs, &mut first.conv_grads, others, 0, 0, grads);
+        });
+        let mut groups = groups.iter_mut().map(exclusive);
+        let first = groups.next().expect("a batch has samples");
+        let others: [_; MAX_GROUPS] = std::array::from_fn(|_| groups.next().map(|group| &*group));
+        write_conv_grads(&shared.convs, &mut first.conv_grads, &others, 0, 0, grads);
     }
 }
 
@@ -289,8 +299,38 @@ fn group_lens(all: usize, len: usize, num_groups: usize) -> [usize; 3] {
     [longer, shorter, n % num_groups * longer]
 }
 
-fn run<E: ConvElement>(groups: &mut [Group<E>], shared: &Shared<E>, phase: &Phase) {
-    groups.par_iter_mut().with_max_len(1).for_each(|group| group.run(shared, phase));
+/// All groups, while no thread works on one.
+type AllGroups<'a, E> = [Option<MutexGuard<'a, Group<E>>>; MAX_GROUPS];
+
+/// Runs the phases one after another, each on all groups, then its reductions.
+fn run_phases<E: ConvElement>(
+    groups: &[Mutex<Group<E>>],
+    rounds: &mut Rounds,
+    shared: &mut Shared<E>,
+    phases: &[Phase],
+    mut reduce: impl FnMut(&mut [Norm], Reduction, &AllGroups<'_, E>) + Send,
+) {
+    let shared = RwLock::new(shared);
+    let work = |phase: usize, group: usize| {
+        let shared = shared.read().expect(PANICKED);
+        lock(&groups[group]).run(&shared, &phases[phase]);
+    };
+    let after = |phase: usize| {
+        let all = std::array::from_fn(|i| groups.get(i).map(lock));
+        let norms = &mut shared.write().expect(PANICKED).norms;
+        phases[phase].reductions.iter().for_each(|reduction| reduce(norms, *reduction, &all));
+    };
+    rounds.run(phases.len(), work, after);
+}
+
+const PANICKED: &str = "a thread that panicked ends the run";
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect(PANICKED)
+}
+
+fn exclusive<T>(mutex: &mut Mutex<T>) -> &mut T {
+    mutex.get_mut().expect(PANICKED)
 }
 
 /// Adds the other groups' gradients of `convs` (the plan's from `first_conv` on) to the first group's,
@@ -299,7 +339,7 @@ fn run<E: ConvElement>(groups: &mut [Group<E>], shared: &Shared<E>, phase: &Phas
 fn write_conv_grads<E: ConvElement>(
     convs: &[Conv<E>],
     sums: &mut [ConvGrad],
-    others: &[Group<E>],
+    others: &[Option<&Group<E>>],
     first_conv: usize,
     first_param: usize,
     grads: &mut [f32],
@@ -307,7 +347,7 @@ fn write_conv_grads<E: ConvElement>(
     match convs {
         [] => {}
         [conv] => {
-            let others = others.iter().map(|group| &group.conv_grads[first_conv]);
+            let others = others.iter().flatten().map(|group| &group.conv_grads[first_conv]);
             conv.write_grads(&mut sums[0], others, first_param, grads);
         }
         _ => {

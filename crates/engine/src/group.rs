@@ -78,9 +78,26 @@ pub(crate) struct Group<E> {
 }
 
 impl<E: ConvElement> Group<E> {
-    pub(crate) fn new(shared: &Shared<E>, sizes: &GroupSizes<'_>) -> Self {
+    /// So many groups. What lives as long as the batch lies in memory in the order of the batch: kernels fetch
+    /// what comes next before it is asked for.
+    pub(crate) fn all_of(shared: &Shared<E>, sizes: &GroupSizes<'_>, num: usize) -> Vec<Self> {
+        let parts = |lens: &[usize]| -> Vec<Vec<_>> {
+            lens.iter().map(|len| Aligned::parts(len * sizes.num_kept, num).collect()).collect()
+        };
+        let (mut activations, mut grads) = (parts(sizes.activations), parts(sizes.grads));
+        let take = |buffers: &mut [Vec<Aligned<E>>], i: usize| -> Vec<_> {
+            buffers.iter_mut().map(|parts| std::mem::take(&mut parts[i])).collect()
+        };
+        let buffers = (0..num).map(|i| (take(&mut activations, i), take(&mut grads, i)));
+        buffers.map(|buffers| Self::new(shared, sizes, buffers)).collect()
+    }
+
+    fn new(
+        shared: &Shared<E>,
+        sizes: &GroupSizes<'_>,
+        (activations, grads): (Vec<Aligned<E>>, Vec<Aligned<E>>),
+    ) -> Self {
         let kept = sizes.num_kept;
-        let zeros = |lens: &[usize]| lens.iter().map(|len| Aligned::zeroed(len * kept)).collect();
         let conv_grads = shared.convs.iter().filter(|_| sizes.train).map(|conv| ConvGrad {
             packed: Aligned::zeroed(conv.packed_grad_len()),
             bias: vec![0.0; conv.bias.as_ref().map_or(0, Range::len)],
@@ -89,8 +106,8 @@ impl<E: ConvElement> Group<E> {
         Self {
             num_samples: 0,
             threads_per_sample: 1,
-            activations: zeros(sizes.activations),
-            grads: zeros(sizes.grads),
+            activations,
+            grads,
             local: Vec::new(),
             pool_indices: shared.pools.iter().map(|p| vec![0; p.output_len() * kept]).collect(),
             conv_grads: conv_grads.collect(),

@@ -49,6 +49,7 @@ mod options;
 mod plan;
 pub mod reference;
 mod report;
+mod rounds;
 mod step;
 mod threads;
 

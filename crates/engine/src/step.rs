@@ -365,8 +365,12 @@ pub(crate) struct Phase {
 const CACHE_BYTES: usize = 1 << 20;
 
 /// As many samples as fit the cache, or as balance the traffic of the weights, which are read once
-/// for so many samples. `conv_lens` are the elements of each convolution's weight.
+/// for so many samples. `conv_lens` are the elements of each convolution's weight. A step alone leaves
+/// nothing in the cache for another: it gets all samples, of which its kernel takes a few at a time.
 fn samples_at_once(steps: &[Step], conv_lens: &[usize], element_bytes: usize) -> usize {
+    if steps.len() == 1 {
+        return usize::MAX;
+    }
     let mut slots: Vec<_> = steps.iter().flat_map(Step::slots).collect();
     let mut grad_slots: Vec<_> = steps.iter().flat_map(Step::grad_slots).collect();
     slots.sort_unstable();

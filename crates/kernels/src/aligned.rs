@@ -1,8 +1,11 @@
 //! Buffers that start at a cache line, so that whole vectors and tile rows don't cross one.
 
 use crate::Element;
+use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+use std::sync::Arc;
 
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
@@ -20,9 +23,11 @@ unsafe impl bytemuck::Pod for Line {}
 /// buffer[4] = 1.0;
 /// assert_eq!((buffer.len(), buffer.as_ptr() as usize % 64), (5, 0));
 /// ```
-#[derive(Clone, Debug)]
 pub struct Aligned<E> {
-    lines: Vec<Line>,
+    /// What its lines are part of; nothing, if it has none.
+    memory: Option<Arc<Memory>>,
+    /// Its first line in there.
+    first: usize,
     len: usize,
     element: PhantomData<E>,
 }
@@ -30,14 +35,53 @@ pub struct Aligned<E> {
 impl<E: Element> Aligned<E> {
     /// So many zeros.
     pub fn zeroed(len: usize) -> Self {
+        Self::parts(len, 1).next().expect("one part")
+    }
+
+    /// `num` buffers of `len` zeros, each behind the one before in memory.
+    ///
+    /// ```
+    /// # use residua_kernels::Aligned;
+    /// let parts: Vec<_> = Aligned::<f32>::parts(16, 2).collect();
+    /// assert_eq!(parts[0].as_ptr_range().end, parts[1].as_ptr());
+    /// ```
+    pub fn parts(len: usize, num: usize) -> impl Iterator<Item = Self> {
         let num_lines = (len * size_of::<E>()).div_ceil(size_of::<Line>());
-        Self { lines: bytemuck::zeroed_vec(num_lines), len, element: PhantomData }
+        let memory = (num_lines > 0).then(|| Arc::new(Memory::zeroed(num * num_lines)));
+        (0..num).map(move |i| Self {
+            memory: memory.clone(),
+            first: i * num_lines,
+            len,
+            element: PhantomData,
+        })
+    }
+
+    fn first(&self) -> NonNull<E> {
+        match &self.memory {
+            // SAFETY: the buffer's lines are among the memory's.
+            Some(memory) => unsafe { memory.first.add(self.first) }.cast(),
+            None => NonNull::dangling(),
+        }
     }
 }
 
 impl<E> Default for Aligned<E> {
     fn default() -> Self {
-        Self { lines: Vec::new(), len: 0, element: PhantomData }
+        Self { memory: None, first: 0, len: 0, element: PhantomData }
+    }
+}
+
+impl<E: Element> Clone for Aligned<E> {
+    fn clone(&self) -> Self {
+        let mut copy = Self::zeroed(self.len);
+        copy.copy_from_slice(self);
+        copy
+    }
+}
+
+impl<E> fmt::Debug for Aligned<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Aligned").field("len", &self.len).finish_non_exhaustive()
     }
 }
 
@@ -45,12 +89,62 @@ impl<E: Element> Deref for Aligned<E> {
     type Target = [E];
 
     fn deref(&self) -> &[E] {
-        &bytemuck::cast_slice(&self.lines)[..self.len]
+        // SAFETY: the buffer's lines hold `len` elements, which any bits are, and start at a cache line;
+        // they belong to no other buffer, and the memory lives as long as the buffer.
+        unsafe { std::slice::from_raw_parts(self.first().as_ptr(), self.len) }
     }
 }
 
 impl<E: Element> DerefMut for Aligned<E> {
     fn deref_mut(&mut self) -> &mut [E] {
-        &mut bytemuck::cast_slice_mut(&mut self.lines)[..self.len]
+        // SAFETY: as above.
+        unsafe { std::slice::from_raw_parts_mut(self.first().as_ptr(), self.len) }
+    }
+}
+
+/// Lines that some buffers share, none of which has another's.
+#[derive(Debug)]
+struct Memory {
+    first: NonNull<Line>,
+    num_lines: usize,
+}
+
+impl Memory {
+    fn zeroed(num_lines: usize) -> Self {
+        let lines: Box<[Line]> = bytemuck::zeroed_vec(num_lines).into_boxed_slice();
+        let first = NonNull::from(Box::leak(lines)).cast();
+        Self { first, num_lines }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        let lines = NonNull::slice_from_raw_parts(self.first, self.num_lines);
+        // SAFETY: these are the lines of the box that was leaked, and no buffer is left.
+        drop(unsafe { Box::from_raw(lines.as_ptr()) });
+    }
+}
+
+// SAFETY: it owns its lines, as a box does.
+unsafe impl Send for Memory {}
+// SAFETY: it gives no access to them; buffers do, each to its own lines, as a slice does.
+unsafe impl Sync for Memory {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_share_no_element_and_outlive_each_other() {
+        let mut parts: Vec<Aligned<f32>> = Aligned::parts(17, 3).collect();
+        for (i, part) in parts.iter_mut().enumerate() {
+            assert_eq!((part.len(), part.as_ptr() as usize % 64), (17, 0));
+            part.fill(i as f32);
+        }
+        let last = parts.pop().unwrap();
+        let copy = parts[1].clone();
+        drop(parts);
+        assert_eq!((&last[..], &copy[..]), (&[2.0; 17][..], &[1.0; 17][..]));
+        assert_eq!(Aligned::<f32>::parts(0, 2).map(|part| part.len()).sum::<usize>(), 0);
     }
 }

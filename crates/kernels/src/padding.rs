@@ -117,16 +117,20 @@ impl Padding {
         })
     }
 
-    /// Lays out samples at the front of `padded`, and returns that part.
+    /// Lays out samples at the front of `padded`, and returns that part. The zeros around them are there
+    /// already if as many were laid out there `before`.
     pub(crate) fn pad<'a, A: Element, B: Element>(
         &self,
         isa: Isa,
         samples: Source<'_, A>,
+        before: usize,
         padded: &'a mut [B],
     ) -> &'a mut [B] {
         let num_samples = samples.len() / self.sample_len();
         let padded = &mut padded[..self.total_len(num_samples)];
-        self.clear_borders(num_samples, padded);
+        if before != num_samples {
+            self.clear_borders(num_samples, padded);
+        }
         samples.fill(isa, self, padded);
         padded
     }
@@ -170,7 +174,7 @@ mod tests {
 
     fn pad(padding: &Padding, samples: &[f32]) -> Vec<f32> {
         let mut padded = vec![f32::NAN; padding.total_len(samples.len() / padding.sample_len())];
-        let len = padding.pad(Isa::Portable, Source::Stored(samples), &mut padded).len();
+        let len = padding.pad(Isa::Portable, Source::Stored(samples), 0, &mut padded).len();
         assert_eq!(len, padded.len());
         padded
     }
@@ -207,6 +211,22 @@ mod tests {
         let padding = Padding { h: 2, padded_h: 2, padded_w: 1, left: -1, ..padding };
         let sample = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0];
         assert_eq!(pad(&padding, &sample), [3.0, 4.0, 0.0, 7.0, 8.0, 0.0]);
+    }
+
+    #[test]
+    fn zeros_of_as_many_samples_before_stay() {
+        let padding =
+            Padding { padded_h: 2, padded_w: 3, top: 1, left: 1, tail: 4, ..Padding::none(2, 1) };
+        let (first, second, third) = ([1.0, 2.0, 3.0, 4.0], [5.0, 6.0, 7.0, 8.0], [9.0, 10.0]);
+        let mut padded = vec![f32::NAN; padding.total_len(2)];
+        let mut laid_out = |samples: &[f32], before: usize| {
+            padding.pad(Isa::Portable, Source::Stored(samples), before, &mut padded).to_vec()
+        };
+        // Nothing was there: what isn't a sample's is left as it was.
+        assert!(laid_out(&first, 2).iter().any(|x| x.is_nan()));
+        laid_out(&first, 0);
+        assert_eq!(laid_out(&second, 2), pad(&padding, &second));
+        assert_eq!(laid_out(&third, 2), pad(&padding, &third));
     }
 
     #[test]

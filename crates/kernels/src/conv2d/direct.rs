@@ -8,11 +8,12 @@
 //! Samples are laid out a few at a time; the backward lays out the output gradient once for both of
 //! its products.
 
+use super::ahead::Ahead;
 use super::geometry::{
     self, forward_grid, forward_weight, is_pointwise, longest_part, parts, phase_grid,
     phase_weight, phases,
 };
-use super::grid::Grid;
+use super::grid::{Grid, split};
 use super::multiply::{GradOperands, Multiply, MultiplyGrads, Rows};
 use super::sums::Sums;
 use super::tile::Start;
@@ -56,12 +57,14 @@ impl<M: Multiply> Direct<M> {
         }
     }
 
-    /// Lays samples out in `memory`, unless they can be read where they lie.
+    /// Lays samples out in `memory`, unless they can be read where they lie. So many were laid out there
+    /// `before`, with zeros around them that are still there.
     fn lay_out<'a>(
         &self,
         padding: &Padding,
         slack: usize,
         samples: Source<'a, M::Activation>,
+        before: usize,
         memory: &'a mut [M::Operand],
     ) -> &'a [M::Operand] {
         let in_place = padding.is_none() && slack == 0;
@@ -75,7 +78,7 @@ impl<M: Multiply> Direct<M> {
         {
             return operand;
         }
-        let len = padding.pad(self.isa(), samples, memory).len();
+        let len = padding.pad(self.isa(), samples, before, memory).len();
         memory[len..][..slack].fill(bytemuck::Zeroable::zeroed());
         &memory[..len + slack]
     }
@@ -92,7 +95,8 @@ impl<M: Multiply> Direct<M> {
     /// As [`forward_memory`](Self::forward_memory), for a backward.
     fn backward_memory(&self, p: &Conv2dProblem) -> (usize, Memory) {
         let (x, grad) = (Self::input_padding(p, &(0..p.oh())), Self::grad_output_padding(p));
-        let few = self.0.grads().samples_at_once(p, &x, &grad).min(p.n.max(1));
+        let most = self.0.grads().samples_at_once(p, &x, &grad);
+        let few = split(p.n, most).next().map_or(1, |(_, longest)| longest.max(1));
         let memory = Memory {
             // What follows begins at a cache line.
             input: x.total_len(few).next_multiple_of(32),
@@ -125,17 +129,19 @@ impl<M: Multiply> Direct<M> {
         // Without a bias only, the first product is near the mean, as moments want it.
         let fused = M::FUSES_SUMS && start == Start::Zero;
         scratch::with_operands(memory.total(), |memory| {
-            let mut first = 0;
+            let (mut first, mut before) = (0, 0);
             for output in output.chunks_mut(few * grid.out_sample_stride) {
                 let samples = input.take_front(few * padding.sample_len());
                 let num_samples = samples.len() / padding.sample_len();
-                let x = self.lay_out(&padding, slack, samples, memory);
+                let mut ahead = Ahead::of_forward(&samples, output);
+                let x = self.lay_out(&padding, slack, samples, before, memory);
+                before = num_samples;
                 let part = sums.part(first..first + output.len());
                 first += output.len();
                 let grid = Grid { num_samples, ..grid };
                 let (on_the_way, after) =
                     if fused { (part, Sums::None) } else { (Sums::None, part) };
-                self.0.run(&grid, &weight, start, x, packed, output, on_the_way);
+                self.0.run(&grid, &weight, start, x, packed, output, on_the_way, &mut ahead);
                 after.add(self.isa(), output);
             }
         });
@@ -158,24 +164,29 @@ impl<M: Multiply> Direct<M> {
         scratch::with_operands(memory.total(), |all| {
             let (x_memory, rest) = all.split_at_mut(memory.input);
             let (grad_memory, rest) = rest.split_at_mut(memory.grad_output);
-            let (mut first, input_len) = (0, p.ih * p.iw * p.ic);
+            let (mut first, mut before, input_len) = (0, 0, p.ih * p.iw * p.ic);
             while !grad_output.is_empty() {
                 let samples = grad_output.take_front(few * grad_padding.sample_len());
                 let num_samples = samples.len() / grad_padding.sample_len();
-                let grad = self.lay_out(&grad_padding, slack, samples, grad_memory);
-                if let Some((packed_grad, start)) = grad_weight {
-                    let samples = input.take_front(few * x_padding.sample_len());
-                    let x = self.lay_out(&x_padding, 0, samples, x_memory);
+                let wanted = grad_weight.is_some();
+                let x_samples = wanted.then(|| input.take_front(few * x_padding.sample_len()));
+                let made = first..first + num_samples * input_len;
+                first = made.end;
+                let grad_input = grad_input.as_mut().map(|call| call.part(made));
+                let mut ahead =
+                    Ahead::of_backward(&samples, x_samples.as_ref(), grad_input.as_ref());
+                let grad = self.lay_out(&grad_padding, slack, samples, before, grad_memory);
+                if let (Some((packed_grad, start)), Some(samples)) = (&mut *grad_weight, x_samples)
+                {
+                    let x = self.lay_out(&x_padding, 0, samples, before, x_memory);
                     let start = std::mem::replace(start, Start::Output);
                     let operands =
                         GradOperands { num_samples, x, x_padding, grad, grad_padding, start };
-                    self.0.grads().run(p, &operands, rest, packed_grad);
+                    self.0.grads().run(p, &operands, rest, packed_grad, &mut ahead);
                 }
-                let samples = first..first + num_samples * input_len;
-                first = samples.end;
-                if let Some(call) = &mut grad_input {
-                    let part = call.part(samples);
-                    self.grad_input(p, &grad_padding, grad, packed_backward, part);
+                before = num_samples;
+                if let Some(call) = grad_input {
+                    self.grad_input(p, &grad_padding, grad, packed_backward, call, &mut ahead);
                 }
             }
         });
@@ -189,6 +200,7 @@ impl<M: Multiply> Direct<M> {
         grad_output: &[M::Operand],
         mut packed: &[f32],
         call: GradInput<'_, M::Activation>,
+        ahead: &mut Ahead,
     ) {
         let GradInput { grad_input, accumulate, mut sums } = call;
         let num_samples = grad_input.len() / (p.ih * p.iw * p.ic);
@@ -202,7 +214,7 @@ impl<M: Multiply> Direct<M> {
             let grid = Grid { num_samples, ..phase_grid(p, phase, padding) };
             if grid.num_rows > 0 && grid.num_cols > 0 {
                 let sums = if fused { sums.part(0..grad_input.len()) } else { Sums::None };
-                self.0.run(&grid, &weight, start, grad_output, w, grad_input, sums);
+                self.0.run(&grid, &weight, start, grad_output, w, grad_input, sums, ahead);
             }
         }
         if !fused {

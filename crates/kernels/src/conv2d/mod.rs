@@ -3,6 +3,7 @@
 //! Kernels are registered in [`kernels`] and picked by problem and instruction set with [`choose`].
 //! A linear operation over `n` samples is the 1×1 convolution of a picture of `1×n` pixels.
 
+mod ahead;
 #[cfg(target_arch = "x86_64")]
 mod amx;
 mod backward_weight;

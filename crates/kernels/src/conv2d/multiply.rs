@@ -1,6 +1,7 @@
 //! What multiplies windows with packed weights: the part of a direct convolution that depends on the
 //! number format and the instruction set.
 
+use super::ahead::Ahead;
 use super::grid::Grid;
 use super::sums::Sums;
 use super::tile::Start;
@@ -82,6 +83,7 @@ pub(super) trait Multiply: Debug + Sync {
         packed: &[f32],
         out: &mut [Self::Activation],
         sums: Sums<'_, Self::Activation>,
+        ahead: &mut Ahead,
     );
 
     /// How it makes gradients of weights.
@@ -105,6 +107,7 @@ pub(super) trait MultiplyGrads<T> {
         operands: &GradOperands<'_, T>,
         memory: &mut [T],
         packed_grad: &mut [f32],
+        ahead: &mut Ahead,
     );
     /// Writes a packed gradient in the weight's layout.
     fn unpack(&self, p: &Conv2dProblem, packed_grad: &[f32], grad_weight: &mut [f32]);

@@ -1,6 +1,7 @@
 //! Multiplication by vector FMAs in f32, whatever activations are stored as: in bf16 they are widened
 //! when they are padded, and the weight is rounded.
 
+use super::ahead::Ahead;
 use super::backward_weight;
 use super::geometry::forward_weight;
 use super::grid::Grid;
@@ -124,6 +125,7 @@ impl<E: VectorElement> Multiply for Vector<E> {
         packed: &[f32],
         out: &mut [E],
         _sums: Sums<'_, E>,
+        _ahead: &mut Ahead,
     ) {
         grid.run(self.isa, &self.packing(weight), start, x, packed, out);
     }
@@ -156,6 +158,7 @@ impl<E: VectorElement> MultiplyGrads<f32> for Vector<E> {
         operands: &GradOperands<'_, f32>,
         _memory: &mut [f32],
         packed_grad: &mut [f32],
+        _ahead: &mut Ahead,
     ) {
         backward_weight::run(self.isa, p, &self.grad_packing(p), operands, packed_grad);
     }

@@ -10,9 +10,11 @@
 //! accumulators hide a product's latency of 52 cycles.
 
 use crate::amx::Amx;
+use crate::conv2d::ahead::Fetch;
 use crate::conv2d::pairs::TILE;
 use half::bf16;
 use std::arch::asm;
+use std::mem::offset_of;
 
 /// Elements of the four tiles of C.
 pub(super) const ACC_LEN: usize = 4 * TILE * TILE;
@@ -42,9 +44,9 @@ pub(super) struct BlockCall {
     pub(super) runs: usize,
     pub(super) x_stride: usize,
     pub(super) w: *const bf16,
-    /// Between rows of a B tile, and from one B tile to the next.
-    pub(super) w_stride: usize,
+    /// From one B tile to the next.
     pub(super) w_step: usize,
+    pub(super) fetch: Fetch,
 }
 
 /// Tiles of C: 1 to 4 by 1, or 1 to 2 by 2.
@@ -52,14 +54,14 @@ pub(super) struct BlockCall {
 /// # Safety
 /// For every step, 16 rows of 64 bytes from each A tile's first row on and of each B tile are
 /// readable; `runs` and `steps` are not 0.
-pub(super) type BlockFn = unsafe fn(&Amx, &BlockCall, &mut Acc);
+pub(super) type BlockFn = unsafe fn(&Amx, &mut BlockCall, &mut Acc);
 
 macro_rules! block {
     ($name:ident, zero: [$($zero:literal)*], step: [$($step:expr),*],
      store: [$(($tile:literal, $at:literal))*]) => {
         /// # Safety
         /// As [`BlockFn`].
-        unsafe fn $name(_amx: &Amx, call: &BlockCall, acc: &mut Acc) {
+        unsafe fn $name(_amx: &Amx, call: &mut BlockCall, acc: &mut Acc) {
             // SAFETY: `Amx` proves that the tiles are configured; the caller promises that what is
             // loaded is readable; `acc` has room for four tiles.
             unsafe {
@@ -70,6 +72,7 @@ macro_rules! block {
                     "mov {t}, {row}",
                     "mov {left}, [{call} + 32]",
                     "3:",
+                    fetch!("a"),
                     $($step,)*
                     "add {t}, 64",
                     "add {w}, {w_step}",
@@ -78,19 +81,22 @@ macro_rules! block {
                     "add {row}, [{call} + 40]",
                     "dec {runs}",
                     "jnz 2b",
-                    $(concat!("tilestored [{acc} + {c_stride}*1 + ", $at, "], tmm", $tile),)*
+                    $(concat!("tilestored [{acc} + {line}*1 + ", $at, "], tmm", $tile),)*
                     call = in(reg) call,
+                    fetched = const offset_of!(BlockCall, fetch.first),
+                    num_fetched = const offset_of!(BlockCall, fetch.num_lines),
                     row = out(reg) _,
                     t = out(reg) _,
                     left = out(reg) _,
                     a = out(reg) _,
+                    lines = out(reg) _,
                     runs = inout(reg) call.runs => _,
                     x_stride = in(reg) call.x_stride,
                     w = inout(reg) call.w => _,
-                    w_stride = in(reg) call.w_stride,
                     w_step = in(reg) call.w_step,
                     acc = in(reg) acc,
-                    c_stride = in(reg) 64usize,
+                    // Between rows of B and C.
+                    line = in(reg) 64usize,
                     out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
                     out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
                     options(nostack),
@@ -105,7 +111,7 @@ macro_rules! one_column {
     ($name:ident, $(($m:literal, $a:literal, $x:literal, $store:literal))*) => {
         block! { $name,
             zero: [$($m)*],
-            step: ["tileloadd tmm7, [{w} + {w_stride}*1]" $(,
+            step: ["tileloadd tmm7, [{w} + {line}*1]" $(,
                 concat!("mov {a}, [{call} + ", $x, "]"),
                 "add {a}, {t}",
                 concat!("tileloadd tmm", $a, ", [{a} + {x_stride}*1]"),
@@ -122,10 +128,10 @@ macro_rules! two_columns {
         block! { $name,
             zero: [$($left $right)*],
             step: [
-                "tileloadd tmm6, [{w} + {w_stride}*1]",
+                "tileloadd tmm6, [{w} + {line}*1]",
                 "mov {a}, [{call} + 48]",
                 "add {a}, {w}",
-                "tileloadd tmm7, [{a} + {w_stride}*1]" $(,
+                "tileloadd tmm7, [{a} + {line}*1]" $(,
                 concat!("mov {a}, [{call} + ", $x, "]"),
                 "add {a}, {t}",
                 concat!("tileloadd tmm", $a, ", [{a} + {x_stride}*1]"),

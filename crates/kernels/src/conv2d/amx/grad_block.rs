@@ -10,11 +10,12 @@ use crate::conv2d::pairs::grad_blocks::{GradBlocks, GradCall, MAX_COLS};
 use crate::conv2d::pairs::pixels::Pixels;
 use crate::conv2d::tile::Start;
 use std::arch::asm;
+use std::mem::offset_of;
 
 /// # Safety
 /// `steps` tiles can be read from each `a` and `b` that the block has, and a tile written to each
 /// `c`; `steps` is not 0.
-type GradBlockFn = unsafe fn(&Amx, &GradCall);
+type GradBlockFn = unsafe fn(&Amx, &mut GradCall);
 
 macro_rules! grad_block {
     ($name:ident,
@@ -23,7 +24,7 @@ macro_rules! grad_block {
      c: [$(($c:literal, $c_at:literal))*]) => {
         /// # Safety
         /// As [`GradBlockFn`].
-        unsafe fn $name(_amx: &Amx, call: &GradCall) {
+        unsafe fn $name(_amx: &Amx, call: &mut GradCall) {
             // SAFETY: `Amx` proves that the tiles are configured; the caller promises the rest.
             unsafe {
                 asm!(
@@ -36,6 +37,7 @@ macro_rules! grad_block {
                     "3:",
                     $(concat!("tilezero tmm", $c),)*
                     "2:",
+                    fetch!("p"),
                     $(concat!("mov {p}, [{call} + ", $a_at, "]"),
                       "add {p}, {t}",
                       concat!("tileloadd tmm", $a, ", [{p} + {stride}*1]"),)*
@@ -49,8 +51,11 @@ macro_rules! grad_block {
                     $(concat!("mov {p}, [{call} + ", $c_at, "]"),
                       concat!("tilestored [{p} + {stride}*1], tmm", $c),)*
                     call = in(reg) call,
+                    fetched = const offset_of!(GradCall, fetch.first),
+                    num_fetched = const offset_of!(GradCall, fetch.num_lines),
                     p = out(reg) _,
                     t = inout(reg) usize::from(call.start == Start::Output) => _,
+                    lines = out(reg) _,
                     steps = inout(reg) call.steps => _,
                     stride = in(reg) 64usize,
                     out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
@@ -97,7 +102,7 @@ impl GradBlocks for Amx {
         if num_rows == 1 { MAX_COLS } else { 2 }
     }
 
-    unsafe fn multiply(&self, num_rows: usize, num_cols: usize, call: &GradCall, _: &Pixels) {
+    unsafe fn multiply(&self, num_rows: usize, num_cols: usize, call: &mut GradCall, _: &Pixels) {
         // SAFETY: the caller's promise.
         unsafe { grad_block(num_rows, num_cols)(self, call) }
     }

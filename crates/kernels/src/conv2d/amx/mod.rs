@@ -1,5 +1,32 @@
 //! Multiplication in bf16 by AMX tiles, accumulated in f32.
 
+/// The instructions that fetch a step's cache lines; they change the registers `lines` and `$pointer`.
+macro_rules! fetch {
+    ($pointer:literal) => {
+        concat!(
+            "mov {lines}, [{call} + {num_fetched}]\n",
+            "test {lines}, {lines}\n",
+            "jz 5f\n",
+            "mov {",
+            $pointer,
+            "}, [{call} + {fetched}]\n",
+            "4:\n",
+            "prefetcht1 [{",
+            $pointer,
+            "}]\n",
+            "add {",
+            $pointer,
+            "}, 64\n",
+            "dec {lines}\n",
+            "jnz 4b\n",
+            "mov [{call} + {fetched}], {",
+            $pointer,
+            "}\n",
+            "5:\n"
+        )
+    };
+}
+
 mod block;
 mod epilogue;
 mod grad_block;
@@ -7,6 +34,7 @@ mod packing;
 mod store;
 mod walk;
 
+use super::ahead::{Ahead, Fetch};
 use super::grid::Grid;
 use super::multiply::{Multiply, MultiplyGrads, Rows, WindowWeight};
 use super::pairs::B_TILE;
@@ -26,7 +54,7 @@ pub(crate) fn multiply_tiles(rounds: usize) {
     }
     let operands = crate::Aligned::<bf16>::zeroed(4 * B_TILE);
     let first = operands.as_ptr();
-    let call = block::BlockCall {
+    let mut call = block::BlockCall {
         x: [first; 4],
         steps: 1,
         run_stride: 0,
@@ -34,11 +62,11 @@ pub(crate) fn multiply_tiles(rounds: usize) {
         runs: rounds,
         x_stride: 64,
         w: first,
-        w_stride: 64,
         w_step: 0,
+        fetch: Fetch::NONE,
     };
     // SAFETY: no stride moves a tile from where it starts, and there are four tiles' elements.
-    unsafe { block::block(2, 2)(&Amx::start(), &call, &mut block::Acc::new()) }
+    unsafe { block::block(2, 2)(&Amx::start(), &mut call, &mut block::Acc::new()) }
 }
 
 /// The tile unit.
@@ -89,9 +117,10 @@ impl Multiply for Tiled {
         packed: &[f32],
         out: &mut [bf16],
         sums: Sums<'_, bf16>,
+        ahead: &mut Ahead,
     ) {
         let (packing, w) = (&TilePacking::new(weight), bytemuck::cast_slice(packed));
-        Walk { grid: &packing.grid(grid), packing, start, x, w }.run(out, sums);
+        Walk { grid: &packing.grid(grid), packing, start, x, w }.run(out, sums, ahead);
     }
 
     fn grads(&self) -> impl MultiplyGrads<bf16> {

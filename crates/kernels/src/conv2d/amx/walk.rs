@@ -6,6 +6,7 @@ use super::packing::TilePacking;
 use super::store::Store;
 use crate::amx::Amx;
 use crate::batch_norm::{MASK_NORMALISED, MASK_OUTPUT, Mask, NO_MASK};
+use crate::conv2d::ahead::{Ahead, Fetch};
 use crate::conv2d::grid::Grid;
 use crate::conv2d::pairs::{STEP, TILE};
 use crate::conv2d::sums::Sums;
@@ -102,6 +103,10 @@ pub(super) fn slack(grid: &Grid) -> usize {
     missing * grid.x_col_stride + grid.window_len.next_multiple_of(STEP) - grid.window_len
 }
 
+/// The most cache lines that are fetched in a step: about twice as many as come from the third-level cache in
+/// that time, so that products seldom wait. What is left is fetched when it is read.
+const MAX_FETCHED: usize = 8;
+
 /// Tiles after which sums in f32 go into f64: their rounding stays that of 1,024 additions a lane, one for
 /// each row of a tile (half as many where a vector holds two rows).
 const TILES_IN_F32: usize = 64;
@@ -120,22 +125,22 @@ pub(super) struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    pub(super) fn run(&self, out: &mut [bf16], sums: Sums<'_, bf16>) {
+    pub(super) fn run(&self, out: &mut [bf16], sums: Sums<'_, bf16>, ahead: &mut Ahead) {
         match sums {
-            Sums::None => self.run_with(out, &mut NoSums),
-            Sums::Moments(moments) => self.run_with(out, &mut TileMoments::new(moments)),
+            Sums::None => self.run_with(out, &mut NoSums, ahead),
+            Sums::Moments(moments) => self.run_with(out, &mut TileMoments::new(moments), ahead),
             Sums::NormGrad(sums) => {
                 let len = out.len();
                 match sums.mask {
                     Mask::None => {
-                        self.run_with(out, &mut TileGradSums::<NO_MASK>::new(sums, len));
+                        self.run_with(out, &mut TileGradSums::<NO_MASK>::new(sums, len), ahead);
                     }
                     Mask::Output(_) => {
-                        self.run_with(out, &mut TileGradSums::<MASK_OUTPUT>::new(sums, len));
+                        self.run_with(out, &mut TileGradSums::<MASK_OUTPUT>::new(sums, len), ahead);
                     }
                     Mask::Normalised { .. } => {
                         let mut epilogue = TileGradSums::<MASK_NORMALISED>::new(sums, len);
-                        self.run_with(out, &mut epilogue);
+                        self.run_with(out, &mut epilogue, ahead);
                     }
                 }
             }
@@ -143,7 +148,7 @@ impl Walk<'_> {
     }
 
     /// Blocks of columns go outermost: a wide weight is read once for all samples.
-    fn run_with<P: Epilogue>(&self, out: &mut [bf16], epilogue: &mut P) {
+    fn run_with<P: Epilogue>(&self, out: &mut [bf16], epilogue: &mut P, ahead: &mut Ahead) {
         let Self { grid, packing, x, w, .. } = *self;
         let num_cols = packing.weight.num_cols;
         if grid.num_samples == 0 || grid.num_rows == 0 || grid.num_cols == 0 {
@@ -159,9 +164,21 @@ impl Walk<'_> {
         );
         assert_eq!(w.len(), packing.len());
         let amx = Amx::start();
+        let lines = ahead.num_lines().div_ceil(self.num_steps()).min(MAX_FETCHED);
         for first_block in (0..packing.num_blocks()).step_by(2) {
-            self.run_columns(&amx, first_block, out, epilogue);
+            self.run_columns(&amx, first_block, (ahead, lines), out, epilogue);
         }
+    }
+
+    /// Steps of all blocks of tiles.
+    fn num_steps(&self) -> usize {
+        let Self { grid, packing, .. } = self;
+        let tiles = Tiles::new(grid);
+        let row_tiles = grid.num_samples * tiles.num_lines * tiles.line_len.div_ceil(TILE);
+        let num_blocks = packing.num_blocks();
+        let groups = num_blocks / 2 * row_tiles.div_ceil(max_row_tiles(2))
+            + num_blocks % 2 * row_tiles.div_ceil(max_row_tiles(1));
+        groups * packing.steps() * grid.window_rows
     }
 
     /// All pixels of up to two blocks of columns.
@@ -169,6 +186,7 @@ impl Walk<'_> {
         &self,
         amx: &Amx,
         first_block: usize,
+        (ahead, lines): (&mut Ahead, usize),
         out: &mut [bf16],
         epilogue: &mut P,
     ) {
@@ -193,8 +211,8 @@ impl Walk<'_> {
             runs: grid.window_rows,
             x_stride: 2 * grid.x_col_stride,
             w: w[first_block * packing.block_len()..].as_ptr(),
-            w_stride: 64,
             w_step: 1024,
+            fetch: Fetch::NONE,
         };
         let mut acc = Acc::new();
         // Pixels added up before, since the epilogue last began, and tiles since then.
@@ -212,10 +230,11 @@ impl Walk<'_> {
             if row_tiles == 0 {
                 break;
             }
+            call.fetch = ahead.fetch(lines, call.steps * call.runs);
             // SAFETY: `check` has shown that the last pixel's window ends `slack` before the end of
             // `x`, which is what a tile reads beyond it; all others lie before. The packed weight has
             // whole tiles for each column block.
-            unsafe { block(row_tiles, col_tiles)(amx, &call, &mut acc) }
+            unsafe { block(row_tiles, col_tiles)(amx, &mut call, &mut acc) }
             if num_tiles == 0 {
                 let pixel = &acc.0[group[0].before * TILE..];
                 epilogue.begin(&columns, seen, |column| {

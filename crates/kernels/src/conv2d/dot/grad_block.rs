@@ -31,7 +31,13 @@ impl GradBlocks for Pairs {
         4 / num_rows
     }
 
-    unsafe fn multiply(&self, num_rows: usize, num_cols: usize, call: &GradCall, pixels: &Pixels) {
+    unsafe fn multiply(
+        &self,
+        num_rows: usize,
+        num_cols: usize,
+        call: &mut GradCall,
+        pixels: &Pixels,
+    ) {
         for (i, c) in call.c[..num_rows * num_cols].iter().enumerate() {
             let (a, b) = (call.a[i / num_cols], call.b[i % num_cols]);
             // SAFETY: the token proves the instructions; the caller promises the rest.

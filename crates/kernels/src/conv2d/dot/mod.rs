@@ -9,6 +9,7 @@ mod block;
 mod grad_block;
 mod packing;
 
+use super::ahead::Ahead;
 use super::grid::{Grid, split};
 use super::multiply::{Multiply, MultiplyGrads, Rows, WindowWeight};
 use super::pairs::backward_weight::PairGrads;
@@ -68,6 +69,7 @@ impl Multiply for Dot {
         packed: &[f32],
         out: &mut [bf16],
         _sums: Sums<'_, bf16>,
+        _ahead: &mut Ahead,
     ) {
         run(grid, &PairPacking(*weight), start, x, packed, out);
     }

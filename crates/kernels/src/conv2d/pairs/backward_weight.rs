@@ -16,6 +16,7 @@ use super::pixels::Pixels;
 use super::transpose::transpose;
 use super::{B_TILE, STEP, TILE};
 use crate::Conv2dProblem;
+use crate::conv2d::ahead::Ahead;
 use crate::conv2d::geometry::{grad_output_padding, input_padding};
 use crate::conv2d::grid::split;
 use crate::conv2d::multiply::{GradOperands, MultiplyGrads};
@@ -29,9 +30,13 @@ use std::marker::PhantomData;
 /// there are, the less often a gradient that doesn't is read and written.
 const WORKING_LEN: usize = 1 << 19;
 
-/// The most elements of padded samples at once: half a megabyte, so that they and what is made of them
-/// stay in the second-level cache.
-const MAX_PADDED_LEN: usize = 1 << 18;
+/// The most elements of padded samples at once: a quarter of a megabyte, so that they, what is made of them
+/// and what is fetched for the next stay in the second-level cache.
+const MAX_PADDED_LEN: usize = 1 << 17;
+
+/// Cache lines that are fetched in each step: the step's own tiles come from the second-level cache, too, and
+/// with twice as many they wait.
+const LINES_BESIDE_GRADS: usize = 4;
 
 /// Gradients of weights, multiplied by `B`.
 pub(in crate::conv2d) struct PairGrads<B>(PhantomData<B>);
@@ -74,6 +79,7 @@ impl<B: GradBlocks> MultiplyGrads<bf16> for PairGrads<B> {
         operands: &GradOperands<'_, bf16>,
         memory: &mut [bf16],
         packed_grad: &mut [f32],
+        ahead: &mut Ahead,
     ) {
         assert_eq!(packed_grad.len(), self.packed_len(p));
         let (blocks, layout) = (B::start(), Layout::new(p, operands.num_samples));
@@ -115,7 +121,7 @@ impl<B: GradBlocks> MultiplyGrads<bf16> for PairGrads<B> {
             let start = if first == 0 { operands.start } else { Start::Output };
             let window = first..first + num_steps * STEP;
             let pixels = Pixels::within(p, layout.pitch, layout.num_rows, window);
-            multiply(&blocks, &layout, (num_steps, start, pixels), rows, pairs, packed_grad);
+            multiply(&blocks, &layout, (num_steps, start, pixels), rows, pairs, packed_grad, ahead);
         }
     }
 
@@ -385,6 +391,7 @@ fn multiply<B: GradBlocks>(
     rows: &[bf16],
     pairs: &[bf16],
     packed_grad: &mut [f32],
+    ahead: &mut Ahead,
 ) {
     let (num_cols, taps) = (layout.num_cols(), taps(layout.p));
     assert_eq!(packed_grad.len(), layout.oc_tiles * num_cols * TILE * TILE);
@@ -398,6 +405,7 @@ fn multiply<B: GradBlocks>(
                 b: [pairs.as_ptr(); MAX_COLS],
                 c: [packed_grad.as_mut_ptr(); MAX_COLS],
                 steps: num_steps,
+                fetch: ahead.fetch(LINES_BESIDE_GRADS, num_steps),
                 start,
             };
             for (i, a) in call.a[..num_rows].iter_mut().enumerate() {
@@ -413,7 +421,7 @@ fn multiply<B: GradBlocks>(
                 *c = packed_grad[tile..][..TILE * TILE].as_mut_ptr();
             }
             // SAFETY: all tiles lie in the slices that the pointers are taken of.
-            unsafe { blocks.multiply(num_rows, block_cols, &call, &pixels) }
+            unsafe { blocks.multiply(num_rows, block_cols, &mut call, &pixels) }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! What multiplies blocks of tiles of a gradient of a weight.
 
 use super::pixels::Pixels;
+use crate::conv2d::ahead::Fetch;
 use crate::conv2d::tile::Start;
 use half::bf16;
 
@@ -20,6 +21,8 @@ pub(in crate::conv2d) struct GradCall {
     pub(in crate::conv2d) c: [*mut f32; MAX_COLS],
     /// Steps of 32 `k`; the tiles of a row or column lie one after another.
     pub(in crate::conv2d) steps: usize,
+    /// What is fetched meanwhile, if the blocks do that.
+    pub(in crate::conv2d) fetch: Fetch,
     /// Whether the products are added to C.
     pub(in crate::conv2d) start: Start,
 }
@@ -39,5 +42,11 @@ pub(in crate::conv2d) trait GradBlocks: Sized {
     /// # Safety
     /// `steps` tiles can be read from each `a` and `b` that the block has, and a tile written to each
     /// `c`; `steps` is not 0, and all `pixels` are within them.
-    unsafe fn multiply(&self, num_rows: usize, num_cols: usize, call: &GradCall, pixels: &Pixels);
+    unsafe fn multiply(
+        &self,
+        num_rows: usize,
+        num_cols: usize,
+        call: &mut GradCall,
+        pixels: &Pixels,
+    );
 }

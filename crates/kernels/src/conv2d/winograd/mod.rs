@@ -261,7 +261,7 @@ impl Conv2dKernel<f32> for Winograd {
             let mut first = 0;
             for output in output.chunks_mut(few * oh.len() * p.ow() * p.oc) {
                 let samples = input.take_front(few * walk.padding.sample_len());
-                let x = walk.padding.pad(self.0, samples, padded);
+                let x = walk.padding.pad(self.0, samples, 0, padded);
                 self.multiply(&walk, x, packed, (start, output), transformed);
                 sums.part(first..first + output.len()).add(self.0, output);
                 first += output.len();
@@ -284,10 +284,10 @@ impl Conv2dKernel<f32> for Winograd {
             let mut first = 0;
             while !grad_output.is_empty() {
                 let samples = grad_output.take_front(few * walk.padding.sample_len());
-                let grad = walk.padding.pad(self.0, samples, grad_memory);
+                let grad = walk.padding.pad(self.0, samples, 0, grad_memory);
                 if let Some((packed_grad, start)) = &mut grad_weight {
                     let samples = input.take_front(few * x_walk.padding.sample_len());
-                    let x = x_walk.padding.pad(self.0, samples, x_memory);
+                    let x = x_walk.padding.pad(self.0, samples, 0, x_memory);
                     self.multiply_grads(p, (x, grad), (packed_grad, start), transformed);
                 }
                 let num_samples = grad.len() / walk.padding.len();
