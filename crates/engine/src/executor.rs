@@ -19,8 +19,8 @@ use std::sync::{Mutex, MutexGuard, RwLock};
 /// The most groups a batch is cut into. There is always a power of two of them, so that the usual
 /// numbers of threads get as much work each.
 const MAX_GROUPS: usize = 16;
-/// Samples of a group, unless that gives too many groups or too few: with fewer, its gradient of all weights
-/// takes more time than it is worth.
+/// The fewest samples of a group in training, unless that gives fewer than [`MIN_GROUPS`]: with fewer, its
+/// gradient of all weights takes more time than it is worth.
 const GROUP_LEN: usize = 16;
 /// The fewest, where the batch has so many samples: they bound the threads that can work.
 const MIN_GROUPS: usize = 4;
@@ -73,10 +73,7 @@ impl<E: ConvElement> Executor<E> {
         let conv_lens: Vec<_> = convs.iter().map(|conv| conv.problem.weight_len()).collect();
         let forward_phases = phases(steps, 0, &conv_lens, size_of::<E>());
         let num_params = graph.num_parameters();
-        let groups_for_grads = GROUP_GRADS_BYTES / (4 * num_params).max(1);
-        let num_groups = groups_for_grads.min(options.batch_size / GROUP_LEN);
-        let num_groups = num_groups.clamp(MIN_GROUPS, MAX_GROUPS);
-        let num_groups = (1 << num_groups.ilog2()).min(options.batch_size);
+        let num_groups = num_groups(&options, num_params);
         let group_len = options.batch_size.div_ceil(num_groups);
         let (memory, grad_output, backward_phases) = match backward {
             Some(Backward { steps, mut grad_output }) => {
@@ -135,6 +132,17 @@ impl<E: ConvElement> Executor<E> {
             self.shared.local = threads.map(|_| Mutex::new(buffers())).collect();
         }
     }
+}
+
+/// Groups that a batch is cut into, whatever the number of threads.
+fn num_groups(options: &PlanOptions, num_params: usize) -> usize {
+    let for_grads = GROUP_GRADS_BYTES / (4 * num_params).max(1);
+    let most = match options.mode {
+        Mode::Train => for_grads.min(options.batch_size / GROUP_LEN),
+        Mode::Eval => for_grads,
+    };
+    let num_groups = most.clamp(MIN_GROUPS, MAX_GROUPS);
+    (1 << num_groups.ilog2()).min(options.batch_size)
 }
 
 fn num_steps(phases: &[Phase]) -> usize {

@@ -138,7 +138,8 @@ impl<E: ConvElement> Group<E> {
         let mut local = shared.local[thread].lock().expect("a thread that panicked ends the run");
         swap(&mut self.local, &mut local);
         for first in (0..self.num_samples).step_by(phase.samples_at_once) {
-            let which = first..self.num_samples.min(first + phase.samples_at_once);
+            let end = first.saturating_add(phase.samples_at_once);
+            let which = first..self.num_samples.min(end);
             self.run_steps(shared, phase, &which);
         }
         swap(&mut self.local, &mut local);

@@ -1,5 +1,5 @@
 //! Rounds of tasks on all threads, with something that one thread does after each. A thread that has no task
-//! left waits for the next round without sleeping: rounds of a training step take less than a millisecond, and
+//! left waits for the next round without sleeping: in small networks a round takes less than a millisecond, and
 //! the system takes a tenth of that to wake a thread.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -31,7 +31,8 @@ impl Rounds {
 
     /// Calls `work(round, task)` once for each task of each round, on the threads of the current pool, and
     /// `after(round)` when all tasks of a round are done. Which thread does a task is left to chance, but
-    /// mostly the same in every round, so that its memory stays in that core's cache.
+    /// mostly the same in every round, so that its memory stays in that core's cache. Neither may use the pool:
+    /// waiting there, a thread could begin to help with what only it can end.
     pub(crate) fn run(
         &mut self,
         num_rounds: usize,
@@ -49,6 +50,10 @@ impl Rounds {
                 rounds.take_tasks(round, &work);
                 let all = (round + 1) * rounds.claims.len();
                 wait_until(|| rounds.done.load(Ordering::Acquire) == all);
+                // A task has panicked: so will the thread that it was on.
+                if rounds.is_over() {
+                    return;
+                }
                 after(round);
             }
         };
@@ -79,11 +84,14 @@ impl Rounds {
         let others = (0..own).rev().chain((next..num_tasks).rev());
         for task in (own..next).chain(others) {
             let claim = &self.claims[task];
-            let free =
-                claim.compare_exchange(round, round + 1, Ordering::AcqRel, Ordering::Relaxed);
-            if free.is_ok() {
+            let take =
+                || claim.compare_exchange(round, round + 1, Ordering::AcqRel, Ordering::Relaxed);
+            if claim.load(Ordering::Relaxed) == round && take().is_ok() {
                 // Counted even if it panics, so that nobody waits for it.
                 let _done = OnDrop(|| {
+                    if std::thread::panicking() {
+                        self.over.store(true, Ordering::Release);
+                    }
                     self.done.fetch_add(1, Ordering::AcqRel);
                 });
                 work(round, task);
@@ -180,9 +188,17 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_ends_the_run() {
-        let work = |round, task| assert!((round, task) != (1, 2), "task 2");
-        let run = || pool(2).install(|| Rounds::new(4).run(3, work, |_| ()));
-        assert!(std::panic::catch_unwind(run).is_err());
+    fn a_panic_ends_the_run_with_its_message() {
+        for task in 0..4 {
+            let last = AtomicUsize::new(0);
+            let work = |round, i| {
+                last.fetch_max(round, Ordering::Relaxed);
+                assert!((round, i) != (1, task), "task {task}");
+            };
+            let run = || pool(2).install(|| Rounds::new(4).run(3, work, |_| ()));
+            let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).unwrap_err();
+            assert_eq!(*panic.downcast_ref::<String>().unwrap(), format!("task {task}"));
+            assert_eq!(last.into_inner(), 1);
+        }
     }
 }

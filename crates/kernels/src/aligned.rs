@@ -32,6 +32,8 @@ pub struct Aligned<E> {
     element: PhantomData<E>,
 }
 
+const TOO_LARGE: &str = "a buffer is larger than the address space";
+
 impl<E: Element> Aligned<E> {
     /// So many zeros.
     pub fn zeroed(len: usize) -> Self {
@@ -46,8 +48,10 @@ impl<E: Element> Aligned<E> {
     /// assert_eq!(parts[0].as_ptr_range().end, parts[1].as_ptr());
     /// ```
     pub fn parts(len: usize, num: usize) -> impl Iterator<Item = Self> {
-        let num_lines = (len * size_of::<E>()).div_ceil(size_of::<Line>());
-        let memory = (num_lines > 0).then(|| Arc::new(Memory::zeroed(num * num_lines)));
+        let bytes = len.checked_mul(size_of::<E>()).expect(TOO_LARGE);
+        let num_lines = bytes.div_ceil(size_of::<Line>());
+        let all_lines = num_lines.checked_mul(num).expect(TOO_LARGE);
+        let memory = (num_lines > 0).then(|| Arc::new(Memory::zeroed(all_lines)));
         (0..num).map(move |i| Self {
             memory: memory.clone(),
             first: i * num_lines,
@@ -60,7 +64,7 @@ impl<E: Element> Aligned<E> {
         match &self.memory {
             // SAFETY: the buffer's lines are among the memory's.
             Some(memory) => unsafe { memory.first.add(self.first) }.cast(),
-            None => NonNull::dangling(),
+            None => NonNull::<Line>::dangling().cast(),
         }
     }
 }
@@ -133,6 +137,12 @@ unsafe impl Sync for Memory {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[should_panic(expected = "larger than the address space")]
+    fn a_length_that_overflows_is_refused() {
+        let _ = Aligned::<f32>::zeroed(1 << 62);
+    }
 
     #[test]
     fn parts_share_no_element_and_outlive_each_other() {

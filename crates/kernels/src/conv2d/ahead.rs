@@ -117,11 +117,12 @@ impl Ahead {
         self.regions.iter().map(|region| region.num_lines).sum()
     }
 
-    /// What the next steps fetch, so many lines in each.
-    pub(super) fn fetch(&mut self, num_lines: usize, num_steps: usize) -> Fetch {
+    /// What the next steps, of which there are some, fetch: at most so many lines in each, of one region.
+    pub(super) fn fetch(&mut self, most: usize, num_steps: usize) -> Fetch {
         let Some(region) = self.regions.iter_mut().find(|region| region.num_lines > 0) else {
             return Fetch::NONE;
         };
+        let num_lines = most.min(region.num_lines.div_ceil(num_steps));
         let (first, taken) = (region.first, num_lines * num_steps);
         region.first = first.wrapping_add(LINE * taken);
         region.num_lines = region.num_lines.saturating_sub(taken);

@@ -92,18 +92,21 @@ impl<M: Multiply> Direct<M> {
         (few, Memory { input, grad_output: 0, grad_weight: 0 })
     }
 
-    /// As [`forward_memory`](Self::forward_memory), for a backward.
-    fn backward_memory(&self, p: &Conv2dProblem) -> (usize, Memory) {
+    /// The most samples that a backward lays out at once.
+    fn most_in_backward(&self, p: &Conv2dProblem) -> usize {
         let (x, grad) = (Self::input_padding(p, &(0..p.oh())), Self::grad_output_padding(p));
-        let most = self.0.grads().samples_at_once(p, &x, &grad);
-        let few = split(p.n, most).next().map_or(1, |(_, longest)| longest.max(1));
-        let memory = Memory {
+        self.0.grads().samples_at_once(p, &x, &grad).min(p.n.max(1))
+    }
+
+    /// The memory that a backward takes for samples that are laid out at once.
+    fn backward_memory(&self, p: &Conv2dProblem, few: usize) -> Memory {
+        let (x, grad) = (Self::input_padding(p, &(0..p.oh())), Self::grad_output_padding(p));
+        Memory {
             // What follows begins at a cache line.
             input: x.total_len(few).next_multiple_of(32),
             grad_output: grad.total_len(few) + self.backward_slack(p, &grad),
             grad_weight: self.0.grads().memory_len(p, few),
-        };
-        (few, memory)
+        }
     }
 
     /// Elements that either product may read after the padded output gradient.
@@ -159,7 +162,10 @@ impl<M: Multiply> Direct<M> {
     ) {
         let x_padding = Self::input_padding(p, &(0..p.oh()));
         let grad_padding = Self::grad_output_padding(p);
-        let (few, memory) = self.backward_memory(p);
+        // Even pieces, whose borders are the same.
+        let most = self.most_in_backward(p);
+        let few = split(p.n, most).map(|(_, len)| len).max().unwrap_or(1).max(1);
+        let memory = self.backward_memory(p, few);
         let slack = self.backward_slack(p, &grad_padding);
         scratch::with_operands(memory.total(), |all| {
             let (x_memory, rest) = all.split_at_mut(memory.input);
@@ -239,7 +245,7 @@ impl<M: Multiply> Conv2dKernel<M::Activation> for Direct<M> {
     fn scratch_len(&self, p: &Conv2dProblem) -> usize {
         let p = &longest_part(p);
         let forward = self.forward_memory(p, &(0..p.oh())).1;
-        let backward = self.backward_memory(p).1;
+        let backward = self.backward_memory(p, self.most_in_backward(p));
         scratch::len_of::<M::Operand>(forward.total().max(backward.total()))
     }
 
