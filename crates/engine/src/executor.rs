@@ -9,6 +9,7 @@ use crate::plan::Run;
 use crate::report::{Reporter, StepReport};
 use crate::rounds::Rounds;
 use crate::step::{Phase, Reduction, Slot, phases};
+use crate::threads::{PANICKED, exclusive, lock};
 use crate::{Mode, PlanError, PlanOptions};
 use rayon::prelude::*;
 use residua_graph::{Graph, Weights};
@@ -201,11 +202,11 @@ impl<E: ConvElement> Run for Executor<E> {
         let threads_per_sample = if n < num_threads { num_threads.div_ceil(n) } else { 1 };
         groups
             .par_iter_mut()
+            .map(exclusive)
             .zip(cut(input, x.len, num_groups))
             .zip(cut_mut(logits, y.len, num_groups))
             .with_max_len(1)
             .for_each(|((group, input), logits)| {
-                let group = exclusive(group);
                 group.threads_per_sample = threads_per_sample;
                 let chunks = input.chunks(phase.samples_at_once.saturating_mul(x.len));
                 for (input, logits) in
@@ -230,8 +231,8 @@ impl<E: ConvElement> Run for Executor<E> {
         let (params, num_groups) = (&weights.params, groups.len());
         shared.convs.par_iter_mut().with_max_len(1).for_each(|conv| conv.pack(params));
         let inputs = cut(input, x.len, num_groups);
-        groups.par_iter_mut().zip(inputs).with_max_len(1).for_each(|(group, input)| {
-            let group = exclusive(group);
+        let each = groups.par_iter_mut().map(exclusive).zip(inputs).with_max_len(1);
+        each.for_each(|(group, input)| {
             group.num_samples = input.len() / x.len;
             let which = group.all();
             group.write(*x, &which, |_, x| convert(input, x));
@@ -243,12 +244,10 @@ impl<E: ConvElement> Run for Executor<E> {
                 norms[norm].take_moments(partials, weights);
             }
         });
-        groups.par_iter_mut().zip(cut_mut(logits, y.len, num_groups)).for_each(
-            |(group, logits)| {
-                let group = exclusive(group);
-                convert(group.activation(*y, &group.all()), logits);
-            },
-        );
+        let each = groups.par_iter_mut().map(exclusive).zip(cut_mut(logits, y.len, num_groups));
+        each.for_each(|(group, logits)| {
+            convert(group.activation(*y, &group.all()), logits);
+        });
     }
 
     fn backward(&mut self, weights: &Weights, grad_logits: &[f32], grads: &mut [f32]) {
@@ -257,8 +256,8 @@ impl<E: ConvElement> Run for Executor<E> {
         assert_eq!(grad_logits.len(), self.options.batch_size * y.len);
         assert_eq!((grads.len(), weights.params.len()), (self.num_params, self.num_params));
         let grad_logits = cut(grad_logits, y.len, groups.len());
-        groups.par_iter_mut().zip(grad_logits).with_max_len(1).for_each(|(group, grad_logits)| {
-            let group = exclusive(group);
+        let each = groups.par_iter_mut().map(exclusive).zip(grad_logits).with_max_len(1);
+        each.for_each(|(group, grad_logits)| {
             let which = group.all();
             group.write_grad(grad_output, &which, |_, grad| convert(grad_logits, grad));
             group.norm_partials.iter_mut().for_each(NormPartial::reset_grad_sums);
@@ -329,16 +328,6 @@ fn run_phases<E: ConvElement>(
         phases[phase].reductions.iter().for_each(|reduction| reduce(norms, *reduction, &all));
     };
     rounds.run(phases.len(), work, after);
-}
-
-const PANICKED: &str = "a thread that panicked ends the run";
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().expect(PANICKED)
-}
-
-fn exclusive<T>(mutex: &mut Mutex<T>) -> &mut T {
-    mutex.get_mut().expect(PANICKED)
 }
 
 /// Adds the other groups' gradients of `convs` (the plan's from `first_conv` on) to the first group's,

@@ -7,6 +7,7 @@ use crate::norm::{Norm, NormPartial};
 use crate::step::{
     GradInput, GradOutput, GradSlot, GradSums, Input, Mask, Phase, Residual, Slot, Step,
 };
+use crate::threads::lock;
 use residua_kernels::conv2d::{
     Backward, ConvElement, Forward, GradWeight, Moments, NormGradSums, Sums,
 };
@@ -135,7 +136,7 @@ impl<E: ConvElement> Group<E> {
     /// Runs a phase on all samples, a few at a time.
     pub(crate) fn run(&mut self, shared: &Shared<E>, phase: &Phase) {
         let thread = rayon::current_thread_index().unwrap_or(0) % shared.local.len();
-        let mut local = shared.local[thread].lock().expect("a thread that panicked ends the run");
+        let mut local = lock(&shared.local[thread]);
         swap(&mut self.local, &mut local);
         for first in (0..self.num_samples).step_by(phase.samples_at_once) {
             let end = first.saturating_add(phase.samples_at_once);

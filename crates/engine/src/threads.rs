@@ -1,4 +1,5 @@
 use crate::PlanError;
+use std::sync::{Mutex, MutexGuard};
 
 /// The persistent threads that plans run on.
 #[derive(Debug)]
@@ -29,4 +30,15 @@ impl ThreadPool {
     pub fn num_threads(&self) -> usize {
         self.0.current_num_threads()
     }
+}
+
+pub(crate) const PANICKED: &str = "a thread that panicked ends the run";
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect(PANICKED)
+}
+
+/// What a mutex holds that no other thread can see.
+pub(crate) fn exclusive<T>(mutex: &mut Mutex<T>) -> &mut T {
+    mutex.get_mut().expect(PANICKED)
 }

@@ -164,7 +164,7 @@ impl<M: Multiply> Direct<M> {
         let grad_padding = Self::grad_output_padding(p);
         // Even pieces, whose borders are the same.
         let most = self.most_in_backward(p);
-        let few = split(p.n, most).map(|(_, len)| len).max().unwrap_or(1).max(1);
+        let (_, few) = split(p.n.max(1), most).next().expect("one piece");
         let memory = self.backward_memory(p, few);
         let slack = self.backward_slack(p, &grad_padding);
         scratch::with_operands(memory.total(), |all| {

@@ -1,6 +1,7 @@
 //! Multiplication in bf16 by AMX tiles, accumulated in f32.
 
-/// The instructions that fetch a step's cache lines; they change the registers `lines` and `$pointer`.
+/// The instructions that fetch a step's cache lines; they change the registers `lines` and `$pointer` and the
+/// flags, and have the labels 4 and 5.
 macro_rules! fetch {
     ($pointer:literal) => {
         concat!(
