@@ -37,7 +37,7 @@ const NAMED: [&str; 40] = [
     "n2ic128ih7oc128kh3sh1ph1",
     "n1ic160ih8oc160kh3sh1ph1",
     "n1ic512ih2oc72kh3sh1ph1",
-    "n1ic40ih9iw300oc8kh3sh1ph1",
+    "n1ic72ih9iw300oc8kh3sh1ph1",
     "n5ic3ih5iw7oc4kh3kw2sh1ph0",
     // Many small samples under a large weight, which are taken together.
     "n70ic8ih2oc128kh3sh1ph1",

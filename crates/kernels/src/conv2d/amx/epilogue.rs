@@ -70,13 +70,17 @@ impl Columns {
 
 /// What is done to results on their way to memory.
 pub(super) trait Epilogue {
-    /// What is read and changed for each vector: a copy of its own, so that it stays in registers.
+    /// What is read and changed for each vector of some columns: a copy of its own, so that it stays in
+    /// registers.
     type Registers: Copy;
-    fn registers(&self) -> Self::Registers;
-    fn keep(&mut self, registers: Self::Registers);
 
     /// Starts with some columns, of which `seen` pixels were taken before; `first` has one pixel's.
-    fn begin(&mut self, columns: &Columns, seen: usize, first: impl Fn(usize) -> f32);
+    fn begin(
+        &self,
+        columns: &Columns,
+        seen: usize,
+        first: impl Fn(usize) -> f32,
+    ) -> Self::Registers;
     /// Takes the results that go to `place`; returns what is stored there.
     ///
     /// # Safety
@@ -89,7 +93,13 @@ pub(super) trait Epilogue {
         mask: __mmask32,
     ) -> __m512i;
     /// Adds up what was taken of `num_pixels` since it began.
-    fn end(&mut self, columns: &Columns, seen: usize, num_pixels: usize);
+    fn end(
+        &mut self,
+        columns: &Columns,
+        registers: &Self::Registers,
+        seen: usize,
+        num_pixels: usize,
+    );
 }
 
 /// Nothing.
@@ -98,16 +108,14 @@ pub(super) struct NoSums;
 impl Epilogue for NoSums {
     type Registers = ();
 
-    fn registers(&self) {}
-    fn keep(&mut self, (): ()) {}
-    fn begin(&mut self, _columns: &Columns, _seen: usize, _first: impl Fn(usize) -> f32) {}
+    fn begin(&self, _columns: &Columns, _seen: usize, _first: impl Fn(usize) -> f32) {}
 
     #[inline(always)]
     unsafe fn take((): &mut (), _place: usize, packed: __m512i, _mask: __mmask32) -> __m512i {
         packed
     }
 
-    fn end(&mut self, _columns: &Columns, _seen: usize, _num_pixels: usize) {}
+    fn end(&mut self, _columns: &Columns, (): &(), _seen: usize, _num_pixels: usize) {}
 }
 
 /// The results at even and at odd places, widened.
@@ -127,10 +135,7 @@ fn zeros() -> [__m512; 2] {
 }
 
 /// `Σ (x − shift)` and `Σ (x − shift)²`, from a shift that is close to the mean.
-pub(super) struct TileMoments<'a> {
-    moments: Moments<'a>,
-    registers: MomentSums,
-}
+pub(super) struct TileMoments<'a>(pub(super) Moments<'a>);
 
 #[derive(Clone, Copy)]
 pub(super) struct MomentSums {
@@ -139,32 +144,15 @@ pub(super) struct MomentSums {
     squares: [__m512; 2],
 }
 
-impl<'a> TileMoments<'a> {
-    pub(super) fn new(moments: Moments<'a>) -> Self {
-        let registers = MomentSums { shift: zeros(), sum: zeros(), squares: zeros() };
-        Self { moments, registers }
-    }
-}
-
 impl Epilogue for TileMoments<'_> {
     type Registers = MomentSums;
 
-    #[inline(always)]
-    fn registers(&self) -> MomentSums {
-        self.registers
-    }
-
-    #[inline(always)]
-    fn keep(&mut self, registers: MomentSums) {
-        self.registers = registers;
-    }
-
-    fn begin(&mut self, columns: &Columns, seen: usize, first: impl Fn(usize) -> f32) {
-        let shift = columns.spread(|column| match self.moments.count + seen {
+    fn begin(&self, columns: &Columns, seen: usize, first: impl Fn(usize) -> f32) -> MomentSums {
+        let shift = columns.spread(|column| match self.0.count + seen {
             0 => bf16::from_f32(first(column)).to_f32(),
-            _ => self.moments.mean[column] as f32,
+            _ => self.0.mean[column] as f32,
         });
-        self.registers = MomentSums { shift, sum: zeros(), squares: zeros() };
+        MomentSums { shift, sum: zeros(), squares: zeros() }
     }
 
     #[inline(always)]
@@ -190,12 +178,12 @@ impl Epilogue for TileMoments<'_> {
         packed
     }
 
-    fn end(&mut self, columns: &Columns, seen: usize, num_pixels: usize) {
+    fn end(&mut self, columns: &Columns, registers: &MomentSums, seen: usize, num_pixels: usize) {
         if num_pixels == 0 {
             return;
         }
-        let Moments { count, mean, m2 } = &mut self.moments;
-        let MomentSums { shift, sum, squares } = self.registers;
+        let Moments { count, mean, m2 } = &mut self.0;
+        let MomentSums { shift, sum, squares } = *registers;
         let n = num_pixels as f64;
         let mut totals = [[0.0; 3]; 2 * TILE];
         columns.gather([shift, sum, squares], |column, [shift, sum, squares]| {
@@ -211,10 +199,7 @@ impl Epilogue for TileMoments<'_> {
 }
 
 /// Masks a gradient; `Σ grad` and `Σ grad · (input − mean)`. `MASK` is the kind of mask.
-pub(super) struct TileGradSums<'a, const MASK: u8> {
-    sums: NormGradSums<'a, bf16>,
-    registers: GradSums,
-}
+pub(super) struct TileGradSums<'a, const MASK: u8>(NormGradSums<'a, bf16>);
 
 #[derive(Clone, Copy)]
 pub(super) struct GradSums {
@@ -232,39 +217,36 @@ impl<'a, const MASK: u8> TileGradSums<'a, MASK> {
     /// The operands have fewer elements than the gradient.
     pub(super) fn new(sums: NormGradSums<'a, bf16>, grad_len: usize) -> Self {
         assert!(sums.input.len() >= grad_len);
-        let mut output = std::ptr::null();
         if let Mask::Output(of_relu) = sums.mask {
             assert!(of_relu.len() >= grad_len);
-            output = of_relu.as_ptr();
         }
-        let (input, mean) = (sums.input.as_ptr(), zeros());
-        let (scale, shift, sum, centred) = (zeros(), zeros(), zeros(), zeros());
-        let registers = GradSums { input, output, mean, scale, shift, sum, centred };
-        Self { sums, registers }
+        Self(sums)
     }
 }
 
 impl<const MASK: u8> Epilogue for TileGradSums<'_, MASK> {
     type Registers = GradSums;
 
-    #[inline(always)]
-    fn registers(&self) -> GradSums {
-        self.registers
-    }
-
-    #[inline(always)]
-    fn keep(&mut self, registers: GradSums) {
-        self.registers = registers;
-    }
-
-    fn begin(&mut self, columns: &Columns, _seen: usize, _first: impl Fn(usize) -> f32) {
-        let registers = &mut self.registers;
-        registers.mean = columns.spread(|column| self.sums.mean[column]);
-        if let Mask::Normalised { scale, shift } = self.sums.mask {
-            registers.scale = columns.spread(|column| scale[column]);
-            registers.shift = columns.spread(|column| shift[column]);
+    fn begin(&self, columns: &Columns, _seen: usize, _first: impl Fn(usize) -> f32) -> GradSums {
+        let NormGradSums { mask, input, mean, .. } = &self.0;
+        let mut registers = GradSums {
+            input: input.as_ptr(),
+            output: std::ptr::null(),
+            mean: columns.spread(|column| mean[column]),
+            scale: zeros(),
+            shift: zeros(),
+            sum: zeros(),
+            centred: zeros(),
+        };
+        match mask {
+            Mask::None => {}
+            Mask::Output(of_relu) => registers.output = of_relu.as_ptr(),
+            Mask::Normalised { scale, shift } => {
+                registers.scale = columns.spread(|column| scale[column]);
+                registers.shift = columns.spread(|column| shift[column]);
+            }
         }
-        (registers.sum, registers.centred) = (zeros(), zeros());
+        registers
     }
 
     #[inline(always)]
@@ -307,9 +289,9 @@ impl<const MASK: u8> Epilogue for TileGradSums<'_, MASK> {
         }
     }
 
-    fn end(&mut self, columns: &Columns, _seen: usize, _num_pixels: usize) {
-        let NormGradSums { sum_grad, sum_grad_centred, .. } = &mut self.sums;
-        let GradSums { sum, centred, .. } = self.registers;
+    fn end(&mut self, columns: &Columns, registers: &GradSums, _seen: usize, _num_pixels: usize) {
+        let NormGradSums { sum_grad, sum_grad_centred, .. } = &mut self.0;
+        let GradSums { sum, centred, .. } = *registers;
         columns.gather([sum, centred], |column, [sum, centred]| {
             sum_grad[column] += f64::from(sum);
             sum_grad_centred[column] += f64::from(centred);

@@ -33,7 +33,7 @@ impl Store<'_> {
         sums: &[f32],
         tile: &Tile,
         out: &mut [bf16],
-        epilogue: &mut P,
+        registers: &mut P::Registers,
     ) -> usize {
         let grid = self.grid;
         let sums = &sums[tile.before * TILE..];
@@ -47,7 +47,7 @@ impl Store<'_> {
                     + row * grid.out_row_stride
                     + col * grid.out_col_stride
                     + self.columns.first;
-                self.row(&sums[first * TILE..], pixels, place, out, epilogue);
+                self.row::<P>(&sums[first * TILE..], pixels, place, out, registers);
                 written += pixels;
             }
             (row, col, first) = (row + 1, 0, first + len);
@@ -72,16 +72,16 @@ impl Store<'_> {
         len: usize,
         place: usize,
         out: &mut [bf16],
-        epilogue: &mut P,
+        registers: &mut P::Registers,
     ) {
         let row = (sums, len, place);
         match (self.shape(), self.start) {
-            (WIDE, Start::Zero) => self.pixels::<P, WIDE, false>(row, out, epilogue),
-            (WIDE, Start::Output) => self.pixels::<P, WIDE, true>(row, out, epilogue),
-            (JOINED, Start::Zero) => self.pixels::<P, JOINED, false>(row, out, epilogue),
-            (JOINED, Start::Output) => self.pixels::<P, JOINED, true>(row, out, epilogue),
-            (_, Start::Zero) => self.pixels::<P, NARROW, false>(row, out, epilogue),
-            (_, Start::Output) => self.pixels::<P, NARROW, true>(row, out, epilogue),
+            (WIDE, Start::Zero) => self.pixels::<P, WIDE, false>(row, out, registers),
+            (WIDE, Start::Output) => self.pixels::<P, WIDE, true>(row, out, registers),
+            (JOINED, Start::Zero) => self.pixels::<P, JOINED, false>(row, out, registers),
+            (JOINED, Start::Output) => self.pixels::<P, JOINED, true>(row, out, registers),
+            (_, Start::Zero) => self.pixels::<P, NARROW, false>(row, out, registers),
+            (_, Start::Output) => self.pixels::<P, NARROW, true>(row, out, registers),
         }
     }
 
@@ -92,7 +92,7 @@ impl Store<'_> {
         &self,
         (sums, len, place): (&[f32], usize, usize),
         out: &mut [bf16],
-        epilogue: &mut P,
+        registers: &mut P::Registers,
     ) {
         let stride = self.grid.out_col_stride;
         let num_cols = self.columns.pixels() * self.columns.len;
@@ -101,7 +101,7 @@ impl Store<'_> {
         assert!(out.len() >= place + (len - 1) * stride + num_cols && num_cols <= tiles * TILE);
         let mask = ((1u64 << num_cols) - 1) as __mmask32;
         let (pixels_at_once, mask) = if SHAPE == JOINED { (2, u32::MAX) } else { (1, mask) };
-        let mut registers = epilogue.registers();
+        let mut own = *registers;
         for i in (0..len).step_by(pixels_at_once) {
             let alone = SHAPE == JOINED && i + 1 == len;
             let mask = if alone { mask >> TILE } else { mask };
@@ -124,11 +124,11 @@ impl Store<'_> {
                     right = _mm512_add_ps(right, widen(high));
                 }
                 let rounded: __m512i = std::mem::transmute(_mm512_cvtne2ps_pbh(right, left));
-                let rounded = P::take(&mut registers, place, rounded, mask);
+                let rounded = P::take(&mut own, place, rounded, mask);
                 _mm512_mask_storeu_epi16(at.cast(), mask, rounded);
             }
         }
-        epilogue.keep(registers);
+        *registers = own;
     }
 }
 

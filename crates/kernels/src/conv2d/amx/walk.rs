@@ -7,11 +7,12 @@ use super::store::Store;
 use crate::amx::Amx;
 use crate::batch_norm::{MASK_NORMALISED, MASK_OUTPUT, Mask, NO_MASK};
 use crate::conv2d::ahead::{Ahead, Fetch};
-use crate::conv2d::grid::Grid;
+use crate::conv2d::grid::{Grid, split};
 use crate::conv2d::pairs::{STEP, TILE};
 use crate::conv2d::sums::Sums;
 use crate::conv2d::tile::Start;
 use half::bf16;
+use std::ops::Range;
 
 /// A tile of rows: up to 16 output pixels whose windows lie at the grid's column distance in `x`.
 #[derive(Debug, Clone, Copy, Default)]
@@ -107,6 +108,12 @@ pub(super) fn slack(grid: &Grid) -> usize {
 /// that time, so that products seldom wait. What is left is fetched when it is read.
 const MAX_FETCHED: usize = 8;
 
+/// The most pairs of blocks of columns that a pixel's results are made for before the next pixel's.
+const MAX_PAIRS: usize = 8;
+
+/// The most elements of the weights of these: a megabyte, so that they stay in the second-level cache.
+const MAX_WEIGHT_LEN: usize = 1 << 19;
+
 /// Tiles after which sums in f32 go into f64: their rounding stays that of 1,024 additions a lane, one for
 /// each row of a tile (half as many where a vector holds two rows).
 const TILES_IN_F32: usize = 64;
@@ -128,7 +135,7 @@ impl Walk<'_> {
     pub(super) fn run(&self, out: &mut [bf16], sums: Sums<'_, bf16>, ahead: &mut Ahead) {
         match sums {
             Sums::None => self.run_with(out, &mut NoSums, ahead),
-            Sums::Moments(moments) => self.run_with(out, &mut TileMoments::new(moments), ahead),
+            Sums::Moments(moments) => self.run_with(out, &mut TileMoments(moments), ahead),
             Sums::NormGrad(sums) => {
                 let len = out.len();
                 match sums.mask {
@@ -147,7 +154,8 @@ impl Walk<'_> {
         }
     }
 
-    /// Blocks of columns go outermost: a wide weight is read once for all samples.
+    /// As many columns as have a weight that stays in the second-level cache go outermost: a wide one is read
+    /// once for all samples.
     fn run_with<P: Epilogue>(&self, out: &mut [bf16], epilogue: &mut P, ahead: &mut Ahead) {
         let Self { grid, packing, x, w, .. } = *self;
         let num_cols = packing.weight.num_cols;
@@ -165,8 +173,14 @@ impl Walk<'_> {
         assert_eq!(w.len(), packing.len());
         let amx = Amx::start();
         let lines = ahead.num_lines().div_ceil(self.num_steps()).min(MAX_FETCHED);
-        for first_block in (0..packing.num_blocks()).step_by(2) {
-            self.run_columns(&amx, first_block, (ahead, lines), out, epilogue);
+        let num_pairs = packing.num_blocks() / 2;
+        let at_once = (MAX_WEIGHT_LEN / (2 * packing.block_len())).clamp(1, MAX_PAIRS);
+        for (first, len) in split(num_pairs, at_once).filter(|(_, len)| *len > 0) {
+            self.run_columns(&amx, 2 * first..2 * (first + len), (ahead, lines), out, epilogue);
+        }
+        if packing.num_blocks() % 2 == 1 {
+            let last = 2 * num_pairs..packing.num_blocks();
+            self.run_columns(&amx, last, (ahead, lines), out, epilogue);
         }
     }
 
@@ -181,28 +195,21 @@ impl Walk<'_> {
         groups * packing.steps() * grid.window_rows
     }
 
-    /// All pixels of up to two blocks of columns.
+    /// All pixels of some pairs of blocks of columns, or of one block: what some pixels read stays in the
+    /// first-level cache for all of these, and they are written in the order of memory.
     fn run_columns<P: Epilogue>(
         &self,
         amx: &Amx,
-        first_block: usize,
+        blocks: Range<usize>,
         (ahead, lines): (&mut Ahead, usize),
         out: &mut [bf16],
         epilogue: &mut P,
     ) {
         let Self { grid, packing, start, x, w } = *self;
-        let col_tiles = (packing.num_blocks() - first_block).min(2);
-        let first = first_block * TILE;
-        let len = (packing.weight.num_cols - first).min(2 * TILE);
-        let columns = match packing.pair {
-            Some(_) => Columns { first: 0, len: TILE, vector: Vector::PairOfTiles },
-            None if len == TILE && grid.out_col_stride == TILE => {
-                Columns { first, len, vector: Vector::PairOfRows }
-            }
-            None => Columns { first, len, vector: Vector::Pixel },
-        };
+        let col_tiles = blocks.len().min(2);
         let mut tiles = Tiles::new(grid);
-        let store = Store { grid, start, columns, pitch: tiles.pitch };
+        let pitch = tiles.pitch;
+        let mut registers = [None; MAX_PAIRS];
         let mut call = BlockCall {
             x: [x.as_ptr(); 4],
             steps: packing.steps(),
@@ -210,7 +217,7 @@ impl Walk<'_> {
             w_col_stride: 2 * packing.block_len(),
             runs: grid.window_rows,
             x_stride: 2 * grid.x_col_stride,
-            w: w[first_block * packing.block_len()..].as_ptr(),
+            w: w.as_ptr(),
             w_step: 1024,
             fetch: Fetch::NONE,
         };
@@ -230,31 +237,67 @@ impl Walk<'_> {
             if row_tiles == 0 {
                 break;
             }
-            call.fetch = ahead.fetch(lines, call.steps * call.runs);
-            // SAFETY: `check` has shown that the last pixel's window ends `slack` before the end of
-            // `x`, which is what a tile reads beyond it; all others lie before. The packed weight has
-            // whole tiles for each column block.
-            unsafe { block(row_tiles, col_tiles)(amx, &mut call, &mut acc) }
-            if num_tiles == 0 {
-                let pixel = &acc.0[group[0].before * TILE..];
-                epilogue.begin(&columns, seen, |column| {
-                    let column = column - first;
-                    pixel[column / TILE * TILE * TILE + column % TILE]
+            let mut written = 0;
+            for (first_block, registers) in blocks.clone().step_by(2).zip(&mut registers) {
+                let columns = self.columns(first_block);
+                call.w = w[first_block * packing.block_len()..].as_ptr();
+                call.fetch = ahead.fetch(lines, call.steps * call.runs);
+                // SAFETY: `check` has shown that the last pixel's window ends `slack` before the end of
+                // `x`, which is what a tile reads beyond it; all others lie before. The packed weight has
+                // whole tiles for each column block.
+                unsafe { block(row_tiles, col_tiles)(amx, &mut call, &mut acc) }
+                let registers = registers.get_or_insert_with(|| {
+                    let pixel = &acc.0[group[0].before * TILE..];
+                    epilogue.begin(&columns, seen, |column| {
+                        let column = column - columns.first;
+                        pixel[column / TILE * TILE * TILE + column % TILE]
+                    })
                 });
+                let store = Store { grid, start, columns, pitch };
+                let sums = acc.0.chunks_exact(col_tiles * TILE * TILE);
+                written = 0;
+                for (tile, sums) in group[..row_tiles].iter().zip(sums) {
+                    // SAFETY: `Amx` exists only where AVX-512 with bf16 does.
+                    written += unsafe { store.tile::<P>(sums, tile, out, registers) };
+                }
+                written *= columns.pixels();
             }
-            for (m, tile) in group[..row_tiles].iter().enumerate() {
-                let sums = &acc.0[m * col_tiles * TILE * TILE..][..col_tiles * TILE * TILE];
-                // SAFETY: `Amx` exists only where AVX-512 with bf16 does.
-                taken += columns.pixels() * unsafe { store.tile(sums, tile, out, epilogue) };
-            }
+            taken += written;
             num_tiles += row_tiles;
             if num_tiles >= TILES_IN_F32 {
-                epilogue.end(&columns, seen, taken);
+                self.end(&blocks, &mut registers, epilogue, (seen, taken));
                 (seen, taken, num_tiles) = (seen + taken, 0, 0);
             }
         }
-        if num_tiles > 0 {
-            epilogue.end(&columns, seen, taken);
+        self.end(&blocks, &mut registers, epilogue, (seen, taken));
+    }
+
+    /// Adds up what is in the registers of some blocks of columns, if it has begun.
+    fn end<P: Epilogue>(
+        &self,
+        blocks: &Range<usize>,
+        registers: &mut [Option<P::Registers>],
+        epilogue: &mut P,
+        (seen, taken): (usize, usize),
+    ) {
+        for (first_block, registers) in blocks.clone().step_by(2).zip(registers) {
+            if let Some(registers) = registers.take() {
+                epilogue.end(&self.columns(first_block), &registers, seen, taken);
+            }
+        }
+    }
+
+    /// Up to two blocks of columns.
+    fn columns(&self, first_block: usize) -> Columns {
+        let Self { grid, packing, .. } = *self;
+        let first = first_block * TILE;
+        let len = (packing.weight.num_cols - first).min(2 * TILE);
+        match packing.pair {
+            Some(_) => Columns { first: 0, len: TILE, vector: Vector::PairOfTiles },
+            None if len == TILE && grid.out_col_stride == TILE => {
+                Columns { first, len, vector: Vector::PairOfRows }
+            }
+            None => Columns { first, len, vector: Vector::Pixel },
         }
     }
 }
