@@ -12,7 +12,7 @@ use std::path::Path;
 use anyhow::Result;
 use clap::{Args, Subcommand, ValueEnum};
 use residua_engine::{Mode, PlanOptions, ThreadPool};
-use residua_train::plot::{CostCurve, cost_curves};
+use residua_train::plot::{CostCurve, Growth, cost_curves};
 use serde::Serialize;
 use times::Times;
 
@@ -234,15 +234,19 @@ fn measure<'a>(
 /// A curve over batch sizes for each network, and one over networks for each batch size, where there
 /// are several.
 fn curves(all: &[Measured<'_>], args: &StepArgs) -> Vec<CostCurve> {
-    let curve = |name: String, which: &dyn Fn(&Measured<'_>) -> bool| CostCurve {
+    let curve = |name: String, growth: Growth, which: &dyn Fn(&Measured<'_>) -> bool| CostCurve {
         name,
+        growth,
         points: all.iter().filter(|one| which(one)).map(Measured::cost).collect(),
     };
     let networks = args.model.iter().filter(|_| args.batch_size.len() > 1);
     let batches = args.batch_size.iter().filter(|_| args.model.len() > 1);
-    let networks = networks.map(|model| curve(model.clone(), &|one| one.model == model));
-    let batches =
-        batches.map(|batch| curve(format!("batch {batch}"), &|one| one.batch == *batch as usize));
+    let networks =
+        networks.map(|model| curve(model.clone(), Growth::Batch, &|one| one.model == model));
+    let batches = batches.map(|batch| {
+        let name = format!("batch {batch}");
+        curve(name, Growth::Network, &|one| one.batch == *batch as usize)
+    });
     networks.chain(batches).collect()
 }
 

@@ -96,10 +96,20 @@ fn check_adjoints(kernel: &impl Convolution, trial: &Trial) -> Check {
         .map_err(|failure| failure.of(&format!("{p} by {}", kernel.name())))
 }
 
+/// Whether a window sees anything but padding.
+fn sees_input(p: &Conv2dProblem) -> bool {
+    let axis = |input: usize, output: usize, kernel: usize, stride: usize, padding: usize| {
+        let mut positions = (0..output).flat_map(|o| (0..kernel).map(move |k| o * stride + k));
+        positions.any(|position| (padding..padding + input).contains(&position))
+    };
+    p.n > 0 && axis(p.ih, p.oh(), p.kh, p.sh, p.ph) && axis(p.iw, p.ow(), p.kw, p.sw, p.pw)
+}
+
 #[test]
 fn passes_are_adjoint_to_each_other() -> Check {
-    let problems = problems::all().into_iter().step_by(3);
-    all(problems.filter(|p| p.n > 0 && p.macs() > 500).enumerate().flat_map(|(i, p)| {
+    // Of smaller ones the inner products may be 0 by chance.
+    let problems = problems::all().into_iter().filter(|p| p.macs() > 500 && sees_input(p));
+    all(problems.enumerate().flat_map(|(i, p)| {
         let trial = Trial::new(p, Data::Integers, 100 + i as u64);
         supporting::<f32>(&p).into_iter().map(move |kernel| check_adjoints(&kernel, &trial))
     }))

@@ -12,7 +12,7 @@ use kuva::render::plots::Plot;
 use kuva::render::theme::Theme;
 
 pub use confusion::confusion_matrix;
-pub use curves::{CostCurve, ErrorCurve, cost_curves, error_chart, error_curves};
+pub use curves::{CostCurve, ErrorCurve, Growth, cost_curves, error_chart, error_curves};
 pub use line_chart::{Line, LineChart, LineStyle};
 
 use crate::TrainError;

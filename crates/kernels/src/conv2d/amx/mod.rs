@@ -48,25 +48,32 @@ use half::bf16;
 use packing::TilePacking;
 use walk::Walk;
 
-/// `rounds` rounds of the widest block's products, on operands in the first-level cache.
+/// `rounds` rounds of the widest block's products, on operands in the first-level cache. These are as different
+/// from each other as a network's: on zeros the tile unit takes less power and runs up to a fifth faster.
 pub(crate) fn multiply_tiles(rounds: usize) {
     if rounds == 0 {
         return;
     }
-    let operands = crate::Aligned::<bf16>::zeroed(4 * B_TILE);
-    let first = operands.as_ptr();
+    let mut operands = crate::Aligned::<bf16>::zeroed(4 * B_TILE);
+    for (i, operand) in (1_u32..).zip(operands.iter_mut()) {
+        // The golden ratio's multiples are spread evenly.
+        let share = i.wrapping_mul(0x9e37_79b9) as f32 / u32::MAX as f32;
+        *operand = bf16::from_f32(share - 0.5);
+    }
+    let tile = |i: usize| operands[i * B_TILE..].as_ptr();
     let mut call = block::BlockCall {
-        x: [first; 4],
+        x: [tile(0), tile(1), tile(0), tile(1)],
         steps: 1,
         run_stride: 0,
-        w_col_stride: 0,
+        w_col_stride: 2 * B_TILE,
         runs: rounds,
         x_stride: 64,
-        w: first,
+        w: tile(2),
         w_step: 0,
         fetch: Fetch::NONE,
     };
-    // SAFETY: no stride moves a tile from where it starts, and there are four tiles' elements.
+    // SAFETY: no stride moves a tile from where it starts but the second column's to the last one, and there
+    // are four tiles' elements.
     unsafe { block::block(2, 2)(&Amx::start(), &mut call, &mut block::Acc::new()) }
 }
 
