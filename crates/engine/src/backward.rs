@@ -64,7 +64,13 @@ impl Compiler {
                     sums: None,
                 });
                 let (input, grad) = (Input::Stored(slot), GradOutput::Stored(grad_output));
-                self.steps.push(Step::ConvGrad { conv, input, grad_output: grad, grad_input });
+                self.steps.push(Step::ConvGrad {
+                    conv,
+                    input,
+                    grad_output: grad,
+                    grad_input,
+                    keep: None,
+                });
                 self.release(grad_output);
             }
             Step::Relu { input, output } => {

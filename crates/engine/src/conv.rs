@@ -1,6 +1,6 @@
 //! A convolution or linear operation of a plan: its kernel, and its weight as the kernel wants it.
 
-use residua_kernels::conv2d::Conv2dKernel;
+use residua_kernels::conv2d::{Conv2dKernel, PART_CHANNELS};
 use residua_kernels::{Aligned, Conv2dProblem};
 use std::ops::Range;
 
@@ -20,6 +20,8 @@ pub(crate) struct Conv<E: 'static> {
     pub(crate) packed_bias: Option<Vec<f32>>,
     /// Empty in evaluation and where the input needs no gradient.
     pub(crate) packed_backward: Aligned<f32>,
+    /// Whether each group makes the gradient of some output channels' weights instead of some samples'.
+    pub(crate) in_parts: bool,
 }
 
 impl<E> Conv<E> {
@@ -40,22 +42,60 @@ impl<E> Conv<E> {
         self.kernel.packed_grad_len(&self.problem)
     }
 
-    /// Adds the other groups' gradients, in order, to the first's, and writes that in the weight's and
-    /// bias's layout to `grads`, which starts at the parameter `first`.
+    /// Elements of the packed gradient that a group makes.
+    pub(crate) fn group_grad_len(&self, group: usize, num_groups: usize) -> usize {
+        if !self.in_parts {
+            return self.packed_grad_len();
+        }
+        let (channels, problem) = self.part(group, num_groups);
+        if channels.is_empty() { 0 } else { self.kernel.packed_grad_len(&problem) }
+    }
+
+    /// The output channels of a group's part of the gradient, and the problem of them alone.
+    pub(crate) fn part(&self, group: usize, num_groups: usize) -> (Range<usize>, Conv2dProblem) {
+        let num_blocks = self.problem.oc.div_ceil(PART_CHANNELS);
+        let first =
+            |group: usize| (group * num_blocks / num_groups * PART_CHANNELS).min(self.problem.oc);
+        let channels = first(group)..first(group + 1);
+        let problem = Conv2dProblem { oc: channels.len(), ..self.problem };
+        (channels, problem)
+    }
+
+    /// Elements of the operands of a group's gradient that can be kept, where so many samples are taken at
+    /// once.
+    pub(crate) fn kept_len(&self, group_len: usize, at_once: usize) -> Option<usize> {
+        let samples = (0..group_len).step_by(at_once).map(|first| at_once.min(group_len - first));
+        samples.map(|n| self.kernel.kept_len(&self.problem.with_n(n))).sum()
+    }
+
+    /// Adds the other groups' gradients, in order, to the first's, or puts their parts behind each other, and
+    /// writes that in the weight's and bias's layout to `grads`, which starts at the parameter `first`.
     pub(crate) fn write_grads<'a>(
         &self,
-        sum: &mut ConvGrad,
+        sum: &'a mut ConvGrad,
         others: impl Iterator<Item = &'a ConvGrad> + Clone,
         first: usize,
         grads: &mut [f32],
     ) {
-        add_up(&mut sum.packed, others.clone().map(|other| &*other.packed));
-        add_up(&mut sum.bias, others.map(|other| &*other.bias));
+        add_up(&mut sum.bias, others.clone().map(|other| &*other.bias));
         if let Some(bias) = &self.bias {
             grads[bias.start - first..bias.end - first].copy_from_slice(&sum.bias);
         }
-        let weight = self.weight.start - first..self.weight.end - first;
-        self.kernel.unpack_grad(&self.problem, &sum.packed, &mut grads[weight]);
+        let weight = &mut grads[self.weight.start - first..self.weight.end - first];
+        if self.in_parts {
+            let num_groups = 1 + others.clone().count();
+            let channel_len = weight.len() / self.problem.oc;
+            for (group, part) in std::iter::once(&*sum).chain(others).enumerate() {
+                let (channels, problem) = self.part(group, num_groups);
+                let weight = &mut weight[channels.start * channel_len..channels.end * channel_len];
+                if !channels.is_empty() {
+                    self.kernel.unpack_grad(&problem, &part.packed, weight);
+                }
+            }
+            return;
+        }
+        add_up(&mut sum.packed, others.map(|other| &*other.packed));
+        self.kernel.unpack_grad(&self.problem, &sum.packed, weight);
     }
 }
 
@@ -71,7 +111,7 @@ fn add_up<'a>(sum: &mut [f32], vectors: impl Iterator<Item = &'a [f32]> + Clone)
     }
 }
 
-/// A group's gradient of a convolution's weight and bias.
+/// A group's gradient of a convolution's weight, or a part of the batch's, and its gradient of the bias.
 #[derive(Debug, Default)]
 pub(crate) struct ConvGrad {
     pub(crate) packed: Aligned<f32>,

@@ -2,24 +2,22 @@ use crate::backward::{self, Backward};
 use crate::conv::{Conv, ConvGrad};
 use crate::forward::{self, Forward};
 use crate::fuse;
-use crate::group::{Group, GroupSizes, Shared};
+use crate::group::{Group, GroupSizes, MAX_GROUPS, Shared};
+use crate::kept;
 use crate::memory::{self, Memory};
 use crate::norm::{Norm, NormPartial};
 use crate::plan::Run;
 use crate::report::{Reporter, StepReport};
 use crate::rounds::Rounds;
 use crate::step::{Phase, Reduction, Slot, phases};
-use crate::threads::{PANICKED, exclusive, lock};
+use crate::threads::{exclusive, lock, read, write};
 use crate::{Mode, PlanError, PlanOptions};
 use rayon::prelude::*;
 use residua_graph::{Graph, Weights};
-use residua_kernels::conv2d::ConvElement;
+use residua_kernels::conv2d::{ConvElement, KeptOperands};
 use residua_kernels::{Aligned, convert, scratch};
 use std::sync::{Mutex, MutexGuard, RwLock};
 
-/// The most groups a batch is cut into. There is always a power of two of them, so that the usual
-/// numbers of threads get as much work each.
-const MAX_GROUPS: usize = 16;
 /// The fewest samples of a group in training, unless that gives fewer than [`MIN_GROUPS`]: with fewer, its
 /// gradient of all weights takes more time than it is worth.
 const GROUP_LEN: usize = 16;
@@ -70,18 +68,20 @@ impl<E: ConvElement> Executor<E> {
         forward: Forward<E>,
         backward: Option<Backward>,
     ) -> Result<Self, PlanError> {
-        let Forward { steps, convs, norms, pools, input, output } = forward;
+        let Forward { steps, mut convs, norms, pools, input, output } = forward;
         let conv_lens: Vec<_> = convs.iter().map(|conv| conv.problem.weight_len()).collect();
         let forward_phases = phases(steps, 0, &conv_lens, size_of::<E>());
         let num_params = graph.num_parameters();
         let num_groups = num_groups(&options, num_params);
         let group_len = options.batch_size.div_ceil(num_groups);
+        let mut kept_lens = Vec::new();
         let (memory, grad_output, backward_phases) = match backward {
             Some(Backward { steps, mut grad_output }) => {
                 let first = num_steps(&forward_phases);
                 let mut phases = phases(steps, first, &conv_lens, size_of::<E>());
                 let memory =
                     memory::plan(&forward_phases, &mut phases, input, &mut grad_output, group_len);
+                kept_lens = kept::plan(&mut phases, &mut convs, num_groups, group_len);
                 (memory, Some(grad_output), phases)
             }
             None => (Memory::of_eval(&forward_phases, input), None, Vec::new()),
@@ -96,6 +96,7 @@ impl<E: ConvElement> Executor<E> {
             grads: &memory.grads,
             train: options.mode == Mode::Train,
             num_steps: num_steps(&forward_phases) + num_steps(&backward_phases),
+            num_groups,
         };
         let most_at_once = forward_phases.iter().chain(&backward_phases);
         let most_at_once = most_at_once.map(|phase| phase.samples_at_once).max().unwrap_or(1);
@@ -104,10 +105,15 @@ impl<E: ConvElement> Executor<E> {
             conv.kernel.scratch_len(&problem)
         });
         let scratch_len = scratch_len.max().unwrap_or(0);
-        let shared = Shared { isa: options.isa, convs, norms, pools, local: Vec::new() };
-        memory::expect(sizes.bytes(&shared).saturating_mul(num_groups), options.batch_size)?;
-        let groups =
-            Group::all_of(&shared, &sizes, num_groups).into_iter().map(Mutex::new).collect();
+        let mut shared =
+            Shared { isa: options.isa, convs, norms, pools, local: Vec::new(), kept: Vec::new() };
+        let kept_bytes = kept_lens.iter().sum::<usize>() * size_of::<f32>();
+        let group_bytes = sizes.bytes(&shared).saturating_add(kept_bytes);
+        memory::expect(group_bytes.saturating_mul(num_groups), options.batch_size)?;
+        let groups = Group::all_of(&shared, &sizes).into_iter().map(Mutex::new).collect();
+        let operands = |len| RwLock::new(KeptOperands::with_len(len));
+        let of_groups = |len: usize| (0..num_groups).map(|_| operands(len)).collect();
+        shared.kept = kept_lens.into_iter().map(of_groups).collect();
         Ok(Self {
             options,
             input,
@@ -319,12 +325,11 @@ fn run_phases<E: ConvElement>(
 ) {
     let shared = RwLock::new(shared);
     let work = |phase: usize, group: usize| {
-        let shared = shared.read().expect(PANICKED);
-        lock(&groups[group]).run(&shared, &phases[phase]);
+        lock(&groups[group]).run(&read(&shared), &phases[phase]);
     };
     let after = |phase: usize| {
         let all = std::array::from_fn(|i| groups.get(i).map(lock));
-        let norms = &mut shared.write().expect(PANICKED).norms;
+        let norms = &mut write(&shared).norms;
         phases[phase].reductions.iter().for_each(|reduction| reduce(norms, *reduction, &all));
     };
     rounds.run(phases.len(), work, after);

@@ -183,6 +183,7 @@ impl<'a, E: ConvElement> Compiler<'a, E> {
             packed_bias: bias.as_ref().map(|bias| vec![0.0; bias.len()]),
             bias,
             packed_backward: zeros(input_has_grad, kernel.packed_weight_backward_len(&problem)),
+            in_parts: false,
         });
         Ok(self.convs.len() - 1)
     }

@@ -7,9 +7,9 @@ use crate::norm::{Norm, NormPartial};
 use crate::step::{
     GradInput, GradOutput, GradSlot, GradSums, Input, Mask, Phase, Residual, Slot, Step,
 };
-use crate::threads::lock;
+use crate::threads::{lock, read, write};
 use residua_kernels::conv2d::{
-    Backward, ConvElement, Forward, GradWeight, Moments, NormGradSums, Sums,
+    Backward, ConvElement, Forward, GradWeight, KeptOperands, Moments, NormGradSums, Sums,
 };
 use residua_kernels::{
     self as kernels, Aligned, Isa, MaxPoolProblem, NormGrad, Normalised, Source, ZeroPadProblem,
@@ -18,8 +18,12 @@ use residua_kernels::{
 };
 use std::mem::{swap, take};
 use std::ops::Range;
-use std::sync::Mutex;
+use std::sync::{Mutex, RwLock};
 use std::time::{Duration, Instant};
+
+/// The most groups a batch is cut into. There is always a power of two of them, so that the usual
+/// numbers of threads get as much work each.
+pub(crate) const MAX_GROUPS: usize = 16;
 
 /// What all groups read.
 #[derive(Debug)]
@@ -31,6 +35,8 @@ pub(crate) struct Shared<E: 'static> {
     pub(crate) pools: Vec<MaxPoolProblem>,
     /// For each thread, buffers of what lives in one phase only.
     pub(crate) local: Vec<Mutex<Vec<Aligned<E>>>>,
+    /// For each buffer of operands that are kept until the next phase, one for each group.
+    pub(crate) kept: Vec<Vec<RwLock<KeptOperands>>>,
 }
 
 /// Sizes of a group's buffers.
@@ -45,6 +51,7 @@ pub(crate) struct GroupSizes<'a> {
     pub(crate) train: bool,
     /// Steps of the plan.
     pub(crate) num_steps: usize,
+    pub(crate) num_groups: usize,
 }
 
 impl GroupSizes<'_> {
@@ -52,7 +59,9 @@ impl GroupSizes<'_> {
     pub(crate) fn bytes<E>(&self, shared: &Shared<E>) -> usize {
         let values = self.activations.iter().chain(self.grads);
         let values = values.fold(0_usize, |sum, &len| sum.saturating_add(len));
-        let weights = shared.convs.iter().filter(|_| self.train).map(|conv| conv.packed_grad_len());
+        let weights = shared.convs.iter().filter(|_| self.train);
+        // The first group's part is the smallest, the others' by a block of channels larger at most.
+        let weights = weights.map(|conv| conv.group_grad_len(self.num_groups - 1, self.num_groups));
         let weights = weights.fold(0_usize, usize::saturating_add);
         let bytes = values.saturating_mul(self.num_kept).saturating_mul(size_of::<E>());
         bytes.saturating_add(weights.saturating_mul(size_of::<f32>()))
@@ -62,6 +71,8 @@ impl GroupSizes<'_> {
 /// Some samples of the batch. No other group touches what it owns.
 #[derive(Debug)]
 pub(crate) struct Group<E> {
+    /// Its place among the groups.
+    index: usize,
     /// Samples of the current batch that are its own.
     pub(crate) num_samples: usize,
     /// Threads for each of them; one, where there are as many samples.
@@ -79,9 +90,10 @@ pub(crate) struct Group<E> {
 }
 
 impl<E: ConvElement> Group<E> {
-    /// So many groups. What lives as long as the batch lies in memory in the order of the batch: kernels fetch
+    /// All groups. What lives as long as the batch lies in memory in the order of the batch: kernels fetch
     /// what comes next before it is asked for.
-    pub(crate) fn all_of(shared: &Shared<E>, sizes: &GroupSizes<'_>, num: usize) -> Vec<Self> {
+    pub(crate) fn all_of(shared: &Shared<E>, sizes: &GroupSizes<'_>) -> Vec<Self> {
+        let num = sizes.num_groups;
         let parts = |lens: &[usize]| -> Vec<Vec<_>> {
             lens.iter().map(|len| Aligned::parts(len * sizes.num_kept, num).collect()).collect()
         };
@@ -90,21 +102,24 @@ impl<E: ConvElement> Group<E> {
             buffers.iter_mut().map(|parts| std::mem::take(&mut parts[i])).collect()
         };
         let buffers = (0..num).map(|i| (take(&mut activations, i), take(&mut grads, i)));
-        buffers.map(|buffers| Self::new(shared, sizes, buffers)).collect()
+        let groups = buffers.enumerate();
+        groups.map(|(index, buffers)| Self::new(shared, sizes, index, buffers)).collect()
     }
 
     fn new(
         shared: &Shared<E>,
         sizes: &GroupSizes<'_>,
+        index: usize,
         (activations, grads): (Vec<Aligned<E>>, Vec<Aligned<E>>),
     ) -> Self {
         let kept = sizes.num_kept;
         let conv_grads = shared.convs.iter().filter(|_| sizes.train).map(|conv| ConvGrad {
-            packed: Aligned::zeroed(conv.packed_grad_len()),
+            packed: Aligned::zeroed(conv.group_grad_len(index, sizes.num_groups)),
             bias: vec![0.0; conv.bias.as_ref().map_or(0, Range::len)],
         });
         let partials = shared.norms.iter().filter(|_| sizes.train);
         Self {
+            index,
             num_samples: 0,
             threads_per_sample: 1,
             activations,
@@ -138,6 +153,11 @@ impl<E: ConvElement> Group<E> {
         let thread = rayon::current_thread_index().unwrap_or(0) % shared.local.len();
         let mut local = lock(&shared.local[thread]);
         swap(&mut self.local, &mut local);
+        for (i, step) in phase.steps[..phase.num_once].iter().enumerate() {
+            let start = Instant::now();
+            self.step(shared, step, &self.all());
+            self.spent[phase.first_step + i] += start.elapsed();
+        }
         for first in (0..self.num_samples).step_by(phase.samples_at_once) {
             let end = first.saturating_add(phase.samples_at_once);
             let which = first..self.num_samples.min(end);
@@ -148,7 +168,7 @@ impl<E: ConvElement> Group<E> {
 
     /// Runs a phase's steps on some samples.
     pub(crate) fn run_steps(&mut self, shared: &Shared<E>, phase: &Phase, which: &Range<usize>) {
-        for (i, step) in phase.steps.iter().enumerate() {
+        for (i, step) in phase.steps.iter().enumerate().skip(phase.num_once) {
             let start = Instant::now();
             self.step(shared, step, which);
             let num_threads = step.conv().map_or(1, |conv| self.num_bands(shared, conv, which));
@@ -268,9 +288,10 @@ impl<E: ConvElement> Group<E> {
                     batch_norm::backward_apply(isa, from, grad_input);
                 });
             }
-            Step::ConvGrad { conv, input, grad_output, grad_input } => {
-                self.conv_grad(shared, conv, input, grad_output, grad_input, which);
+            Step::ConvGrad { conv, input, grad_output, grad_input, keep } => {
+                self.conv_grad(shared, (conv, keep), input, grad_output, grad_input, which);
             }
+            Step::WeightGrad { conv, kept } => self.weight_grad(shared, conv, kept),
             Step::ReluGrad { output, grad } => self.write_grad(grad, which, |group, grad| {
                 relu::backward(isa, group.activation(output, which), grad);
             }),
@@ -399,17 +420,19 @@ impl<E: ConvElement> Group<E> {
     fn conv_grad(
         &mut self,
         shared: &Shared<E>,
-        conv: usize,
+        (conv, keep): (usize, Option<usize>),
         input: Input,
         grad_output: GradOutput,
         grad_input: Option<GradInput>,
         which: &Range<usize>,
     ) {
+        let mut kept = keep.map(|kept| write(&shared.kept[kept][self.index]));
         let mut made = take(&mut self.conv_grads[conv]);
         // The first samples' gradient replaces that of the batch before.
         let accumulate = which.start > 0;
         if !accumulate {
             made.bias.fill(0.0);
+            kept.iter_mut().for_each(|kept| kept.clear());
         }
         let Conv { problem, kernel, packed_backward, .. } = &shared.convs[conv];
         let sums = grad_input.and_then(|made| made.sums);
@@ -440,7 +463,10 @@ impl<E: ConvElement> Group<E> {
                     accumulate,
                     sums,
                 }),
-                grad_weight: Some(GradWeight { packed_grad: &mut made.packed, accumulate }),
+                grad_weight: Some(match &mut kept {
+                    Some(kept) => GradWeight::Kept(kept),
+                    None => GradWeight::Packed { packed_grad: &mut made.packed, accumulate },
+                }),
             };
             kernel.run_backward(&problem.with_n(which.len()), call);
         };
@@ -456,6 +482,20 @@ impl<E: ConvElement> Group<E> {
         if let (Some(sums), Some(partial)) = (sums, partial) {
             self.norm_partials[sums.norm] = partial;
         }
+    }
+
+    /// This group's part of the gradient of a convolution's weight, of what all groups have kept.
+    fn weight_grad(&mut self, shared: &Shared<E>, conv: usize, kept: usize) {
+        let conv_grad = &mut self.conv_grads[conv];
+        let (conv, groups) = (&shared.convs[conv], &shared.kept[kept]);
+        let (channels, _) = conv.part(self.index, groups.len());
+        if channels.is_empty() {
+            return;
+        }
+        let guards: [_; MAX_GROUPS] = std::array::from_fn(|i| groups.get(i).map(read));
+        let none = KeptOperands::default();
+        let kept = guards.each_ref().map(|guard| guard.as_deref().unwrap_or(&none));
+        conv.kernel.grad_weight_of_kept(&conv.problem, channels, &kept, &mut conv_grad.packed);
     }
 
     fn norm_grad<'a>(

@@ -41,6 +41,7 @@ mod executor;
 mod forward;
 mod fuse;
 mod group;
+mod kept;
 mod loss;
 mod memory;
 mod muon;

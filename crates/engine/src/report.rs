@@ -42,7 +42,9 @@ impl<E> Reporter<'_, E> {
     ) -> StepReport {
         let conv = step.conv().map(|conv| &self.convs[conv]);
         let products = match step {
-            Step::ConvGrad { grad_input: Some(_), .. } => 2,
+            Step::ConvGrad { grad_input, keep, .. } => {
+                u64::from(grad_input.is_some()) + u64::from(keep.is_none())
+            }
             _ => 1,
         };
         StepReport {
@@ -64,11 +66,13 @@ impl<E> Reporter<'_, E> {
             + grads.iter().map(|slot| slot.len).sum::<usize>();
         let weights = match (step, step.conv()) {
             (Step::Conv { .. }, Some(conv)) => self.convs[conv].packed.len(),
-            (Step::ConvGrad { grad_input, .. }, Some(conv)) => {
+            (Step::ConvGrad { grad_input, keep, .. }, Some(conv)) => {
                 let conv = &self.convs[conv];
                 let read = grad_input.map_or(0, |_| conv.packed_backward.len());
-                read + conv.packed_grad_len()
+                let made = if keep.is_some() { 0 } else { conv.packed_grad_len() };
+                read + made
             }
+            (Step::WeightGrad { .. }, Some(conv)) => self.convs[conv].packed_grad_len(),
             _ => 0,
         };
         (self.batch_size * elements * size_of::<E>() + 4 * weights) as u64
@@ -89,17 +93,25 @@ impl<E> Reporter<'_, E> {
             }
             Step::NormGradSums { sums, .. } => self.sums(sums),
             Step::NormGradInput { norm: of, .. } => vec![format!("gradient of {}", norm(of))],
-            Step::ConvGrad { conv, input, grad_output, grad_input } => {
+            Step::ConvGrad { conv, input, grad_output, grad_input, keep } => {
                 let mut parts = Vec::new();
                 if let GradOutput::Norm { norm: of, .. } = grad_output {
                     parts.push(format!("gradient of {}", norm(of)));
                 }
                 parts.extend(self.made(input).into_iter().map(|made| format!("{made} again")));
-                let what = if grad_input.is_some() { "weight, input" } else { "weight" };
+                let what = match (keep, grad_input) {
+                    (None, None) => "weight",
+                    (None, Some(_)) => "weight, input",
+                    (Some(_), None) => "operands of weight",
+                    (Some(_), Some(_)) => "operands of weight, input",
+                };
                 parts.push(format!("gradient of {} ({what})", self.convs[conv].name));
                 let sums = grad_input.and_then(|made| made.sums);
                 parts.extend(sums.into_iter().flat_map(|sums| self.sums(sums)));
                 parts
+            }
+            Step::WeightGrad { conv, .. } => {
+                vec![format!("gradient of {} (weight, of what is kept)", self.convs[conv].name)]
             }
             Step::Relu { .. } => vec!["ReLU".to_owned()],
             Step::Add { relu, .. } => vec![if relu { "add + ReLU" } else { "add" }.to_owned()],

@@ -152,6 +152,13 @@ pub(crate) enum Step {
         input: Input,
         grad_output: GradOutput,
         grad_input: Option<GradInput>,
+        /// Where the weight's operands are kept, whose gradient is then a step of the next phase.
+        keep: Option<usize>,
+    },
+    /// A part of the gradient of a convolution's weight over the whole batch, of operands that are kept.
+    WeightGrad {
+        conv: usize,
+        kept: usize,
     },
     ReluGrad {
         output: Slot,
@@ -277,6 +284,7 @@ impl Step {
             | Self::ZeroPadGrad { grad_output, grad_input, .. } => {
                 [grad_output, grad_input].into_iter().for_each(on_grad);
             }
+            Self::WeightGrad { .. } => {}
             Self::AddGrad { grad, other } => [grad, other].into_iter().for_each(on_grad),
             Self::CopyGrad { from, to } => [from, to].into_iter().for_each(on_grad),
         }
@@ -314,7 +322,9 @@ impl Step {
     /// The convolution whose weight it reads or whose gradient it adds to.
     pub(crate) fn conv(&self) -> Option<usize> {
         match *self {
-            Self::Conv { conv, .. } | Self::ConvGrad { conv, .. } => Some(conv),
+            Self::Conv { conv, .. }
+            | Self::ConvGrad { conv, .. }
+            | Self::WeightGrad { conv, .. } => Some(conv),
             _ => None,
         }
     }
@@ -356,6 +366,8 @@ pub(crate) struct Phase {
     /// The number of its first step among all of a plan's.
     pub(crate) first_step: usize,
     pub(crate) steps: Vec<Step>,
+    /// How many of these, the first, are not of samples but run once.
+    pub(crate) num_once: usize,
     pub(crate) samples_at_once: usize,
     pub(crate) reductions: Vec<Reduction>,
 }
@@ -398,7 +410,7 @@ pub(crate) fn phases(
     let mut close = |steps: Vec<Step>, reductions: Vec<Reduction>| {
         let (samples_at_once, num_steps) =
             (samples_at_once(&steps, conv_lens, element_bytes), steps.len());
-        phases.push(Phase { first_step, steps, samples_at_once, reductions });
+        phases.push(Phase { first_step, steps, num_once: 0, samples_at_once, reductions });
         first_step += num_steps;
     };
     for step in steps {

@@ -1,5 +1,5 @@
 use crate::PlanError;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// The persistent threads that plans run on.
 #[derive(Debug)]
@@ -32,10 +32,18 @@ impl ThreadPool {
     }
 }
 
-pub(crate) const PANICKED: &str = "a thread that panicked ends the run";
+const PANICKED: &str = "a thread that panicked ends the run";
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().expect(PANICKED)
+}
+
+pub(crate) fn read<T>(lock: &RwLock<T>) -> RwLockReadGuard<'_, T> {
+    lock.read().expect(PANICKED)
+}
+
+pub(crate) fn write<T>(lock: &RwLock<T>) -> RwLockWriteGuard<'_, T> {
+    lock.write().expect(PANICKED)
 }
 
 /// What a mutex holds that no other thread can see.

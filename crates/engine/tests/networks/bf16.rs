@@ -3,7 +3,8 @@
 use crate::architectures;
 use crate::case::Case;
 use crate::rounding::Truth;
-use residua_engine::{Isa, Precision};
+use residua_engine::{Isa, Mode, Plan, PlanOptions, Precision, ThreadPool};
+use residua_graph::{Conv2d, Graph, GraphBuilder, GraphError, Shape};
 use residua_testkit::Check;
 
 #[test]
@@ -20,4 +21,53 @@ fn every_network_stays_within_the_error_of_its_roundings() -> Check {
             truth.check(&got).map_err(|failure| failure.of(&subject))
         })
     }))
+}
+
+/// Layers whose weights are larger than what they read, with fewer blocks of output channels than groups.
+fn wide() -> Result<Graph, GraphError> {
+    let mut b = GraphBuilder::new(Shape::image(3, 4, 4));
+    let mut x = b.input();
+    for (i, stride) in [1, 2, 1].into_iter().enumerate() {
+        let conv = Conv2d::square(80, 3).stride(stride).padding(1).bias(i == 2);
+        x = b.conv2d(&format!("conv{i}"), x, conv)?;
+        x = b.batch_norm(&format!("bn{i}"), x)?;
+        x = b.relu(&format!("relu{i}"), x);
+    }
+    let pooled = b.global_avg_pool("avgpool", x);
+    let logits = b.linear("fc", pooled, 40)?;
+    Ok(b.finish(logits))
+}
+
+#[test]
+fn gradients_of_kept_operands_are_those_of_the_whole_batch() -> Check {
+    let graph = wide().expect("a valid graph");
+    for isa in Isa::supported() {
+        let options =
+            PlanOptions { batch_size: 14, mode: Mode::Train, precision: Precision::Bf16, isa };
+        let mut plan = Plan::new(&graph, &options).expect("a plan");
+        let parts = plan.report().into_iter().flat_map(|step| step.parts);
+        let kept: Vec<_> = parts.filter(|part| part.ends_with("of what is kept)")).collect();
+        let layers = if isa >= Isa::Avx512Bf16 { 3 } else { 0 };
+        assert_eq!(kept.len(), layers, "{isa}: {kept:?}");
+        let case = Case::random(&graph, options.batch_size, 1);
+        let mut gradient = || {
+            let mut weights = case.weights.clone();
+            let mut logits = vec![f32::NAN; case.grad_logits.len()];
+            let mut grads = vec![f32::NAN; weights.params.len()];
+            plan.forward_train(&mut weights, &case.input, &mut logits);
+            plan.backward(&weights, &case.grad_logits, &mut grads);
+            grads
+        };
+        assert_eq!(gradient(), gradient(), "{isa}: the second batch adds to the first");
+        let outcome = |threads| {
+            let pool = ThreadPool::new(Some(threads)).expect("threads");
+            pool.install(|| case.plan_in(Precision::Bf16, isa)).expect("a plan")
+        };
+        let got = outcome(1);
+        assert!([2, 7].into_iter().all(|threads| outcome(threads) == got), "{isa}");
+        let truth = Truth::of_bf16(&case);
+        println!("{isa}: {:?} of the bound", truth.worst(&got));
+        truth.check(&got).map_err(|failure| failure.of(&isa.to_string()))?;
+    }
+    Ok(())
 }

@@ -17,12 +17,13 @@ pub(super) fn run(
     p: &Conv2dProblem,
     packing: &Packing,
     operands: &GradOperands<'_, f32>,
+    start: Start,
     packed_grad: &mut [f32],
 ) {
     isa.assert_supported();
     let num_rows = operands.num_samples * p.oh();
     for rows in split(num_rows, MAX_RUNS) {
-        let start = if rows.0 == 0 { operands.start } else { Start::Output };
+        let start = if rows.0 == 0 { start } else { Start::Output };
         add_rows(isa, p, packing, rows, operands, start, packed_grad);
     }
 }

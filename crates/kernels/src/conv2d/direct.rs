@@ -17,7 +17,10 @@ use super::grid::{Grid, split};
 use super::multiply::{GradOperands, Multiply, MultiplyGrads, Rows};
 use super::sums::Sums;
 use super::tile::Start;
-use super::{Backward, Conv2dKernel, Forward, GradInput};
+use super::{
+    Backward, Conv2dKernel, Forward, GradInput, GradWeight, KeptOperands, PART_CHANNELS,
+    begin_grad, check_problem,
+};
 use crate::padding::Padding;
 use crate::{Conv2dProblem, Isa, Source, scratch};
 use std::ops::Range;
@@ -39,6 +42,17 @@ impl Memory {
         self.input + self.grad_output + self.grad_weight
     }
 }
+
+/// What becomes of the gradient of the weight.
+enum WeightGrad<'a> {
+    None,
+    /// It starts from what is said, then from itself.
+    Packed(&'a mut [f32], Start),
+    Kept(&'a mut KeptOperands),
+}
+
+/// Elements of f32 in a cache line.
+const LINE_LEN: usize = 16;
 
 impl<M: Multiply> Direct<M> {
     fn input_padding(p: &Conv2dProblem, oh: &Range<usize>) -> Padding {
@@ -98,6 +112,12 @@ impl<M: Multiply> Direct<M> {
         self.0.grads().samples_at_once(p, &x, &grad).min(p.n.max(1))
     }
 
+    /// Samples that a backward lays out at once: even pieces, whose borders are the same.
+    fn few_in_backward(&self, p: &Conv2dProblem) -> usize {
+        let (_, few) = split(p.n.max(1), self.most_in_backward(p)).next().expect("one piece");
+        few
+    }
+
     /// The memory that a backward takes for samples that are laid out at once.
     fn backward_memory(&self, p: &Conv2dProblem, few: usize) -> Memory {
         let (x, grad) = (Self::input_padding(p, &(0..p.oh())), Self::grad_output_padding(p));
@@ -150,7 +170,7 @@ impl<M: Multiply> Direct<M> {
         });
     }
 
-    /// A part of a backward. `grad_weight` starts from what is said there, then from itself.
+    /// A part of a backward.
     fn backward_part(
         &self,
         p: &Conv2dProblem,
@@ -158,13 +178,11 @@ impl<M: Multiply> Direct<M> {
         mut grad_output: Source<'_, M::Activation>,
         packed_backward: &[f32],
         mut grad_input: Option<GradInput<'_, M::Activation>>,
-        grad_weight: &mut Option<(&mut [f32], Start)>,
+        weight: &mut WeightGrad<'_>,
     ) {
         let x_padding = Self::input_padding(p, &(0..p.oh()));
         let grad_padding = Self::grad_output_padding(p);
-        // Even pieces, whose borders are the same.
-        let most = self.most_in_backward(p);
-        let (_, few) = split(p.n.max(1), most).next().expect("one piece");
+        let few = self.few_in_backward(p);
         let memory = self.backward_memory(p, few);
         let slack = self.backward_slack(p, &grad_padding);
         scratch::with_operands(memory.total(), |all| {
@@ -174,7 +192,7 @@ impl<M: Multiply> Direct<M> {
             while !grad_output.is_empty() {
                 let samples = grad_output.take_front(few * grad_padding.sample_len());
                 let num_samples = samples.len() / grad_padding.sample_len();
-                let wanted = grad_weight.is_some();
+                let wanted = !matches!(weight, WeightGrad::None);
                 let x_samples = wanted.then(|| input.take_front(few * x_padding.sample_len()));
                 let made = first..first + num_samples * input_len;
                 first = made.end;
@@ -182,13 +200,10 @@ impl<M: Multiply> Direct<M> {
                 let mut ahead =
                     Ahead::of_backward(&samples, x_samples.as_ref(), grad_input.as_ref());
                 let grad = self.lay_out(&grad_padding, slack, samples, before, grad_memory);
-                if let (Some((packed_grad, start)), Some(samples)) = (&mut *grad_weight, x_samples)
-                {
+                if let Some(samples) = x_samples {
                     let x = self.lay_out(&x_padding, 0, samples, before, x_memory);
-                    let start = std::mem::replace(start, Start::Output);
-                    let operands =
-                        GradOperands { num_samples, x, x_padding, grad, grad_padding, start };
-                    self.0.grads().run(p, &operands, rest, packed_grad, &mut ahead);
+                    let operands = GradOperands { num_samples, x, x_padding, grad, grad_padding };
+                    self.grad_weight(p, &operands, rest, weight, &mut ahead);
                 }
                 before = num_samples;
                 if let Some(call) = grad_input {
@@ -196,6 +211,30 @@ impl<M: Multiply> Direct<M> {
                 }
             }
         });
+    }
+
+    /// The gradient of the weight over some samples, or its operands.
+    fn grad_weight(
+        &self,
+        p: &Conv2dProblem,
+        operands: &GradOperands<'_, M::Operand>,
+        memory: &mut [M::Operand],
+        weight: &mut WeightGrad<'_>,
+        ahead: &mut Ahead,
+    ) {
+        let grads = self.0.grads();
+        match weight {
+            WeightGrad::None => {}
+            WeightGrad::Packed(packed_grad, start) => {
+                let start = std::mem::replace(start, Start::Output);
+                grads.run(p, operands, start, memory, packed_grad, ahead);
+            }
+            WeightGrad::Kept(kept) => {
+                let p = p.with_n(operands.num_samples);
+                let len = grads.kept_len(&p, p.n).expect("operands that can be kept");
+                grads.keep(&p, operands, memory, kept.add(&p, len));
+            }
+        }
     }
 
     /// The gradient of the input of some samples.
@@ -310,7 +349,14 @@ impl<M: Multiply> Conv2dKernel<M::Activation> for Direct<M> {
         call.check(p, self);
         let Backward { mut input, mut grad_output, packed_backward, mut grad_input, grad_weight } =
             call;
-        let mut grad_weight = grad_weight.map(|grad_weight| grad_weight.begin(p.n));
+        let mut weight = match grad_weight {
+            None => WeightGrad::None,
+            Some(GradWeight::Packed { packed_grad, accumulate }) => {
+                let (packed_grad, start) = begin_grad(packed_grad, accumulate, p.n);
+                WeightGrad::Packed(packed_grad, start)
+            }
+            Some(GradWeight::Kept(kept)) => WeightGrad::Kept(kept),
+        };
         let mut first = 0;
         for p in parts(p) {
             let made = first..first + p.input_len();
@@ -318,14 +364,7 @@ impl<M: Multiply> Conv2dKernel<M::Activation> for Direct<M> {
             let (input, grad_output) =
                 (input.take_front(p.input_len()), grad_output.take_front(p.output_len()));
             let grad_input = grad_input.as_mut().map(|call| call.part(made));
-            self.backward_part(
-                &p,
-                input,
-                grad_output,
-                packed_backward,
-                grad_input,
-                &mut grad_weight,
-            );
+            self.backward_part(&p, input, grad_output, packed_backward, grad_input, &mut weight);
         }
     }
 
@@ -336,5 +375,35 @@ impl<M: Multiply> Conv2dKernel<M::Activation> for Direct<M> {
     fn unpack_grad(&self, p: &Conv2dProblem, packed_grad: &[f32], grad_weight: &mut [f32]) {
         assert_eq!(grad_weight.len(), p.weight_len());
         self.0.grads().unpack(p, packed_grad, grad_weight);
+    }
+
+    fn kept_len(&self, p: &Conv2dProblem) -> Option<usize> {
+        // Of no samples, too, only what can be kept.
+        self.0.grads().kept_len(p, 1)?;
+        let of_part = |p: Conv2dProblem| {
+            let few = self.few_in_backward(&p);
+            let pieces = (0..p.n).step_by(few).map(|first| few.min(p.n - first));
+            let lens = pieces.map(|num_samples| {
+                let len = self.0.grads().kept_len(&p, num_samples)?;
+                Some(scratch::len_of::<M::Operand>(len).next_multiple_of(LINE_LEN))
+            });
+            lens.sum::<Option<usize>>()
+        };
+        parts(p).map(of_part).sum()
+    }
+
+    fn grad_weight_of_kept(
+        &self,
+        p: &Conv2dProblem,
+        oc: Range<usize>,
+        kept: &[&KeptOperands],
+        packed_grad: &mut [f32],
+    ) {
+        check_problem(p, self);
+        assert!(oc.start.is_multiple_of(PART_CHANNELS) && oc.end <= p.oc, "{p} has no {oc:?}");
+        let part = Conv2dProblem { oc: oc.len(), ..*p };
+        assert_eq!(packed_grad.len(), self.packed_grad_len(&part));
+        let pieces = kept.iter().flat_map(|kept| kept.pieces());
+        self.0.grads().run_kept(p, oc, pieces, packed_grad);
     }
 }

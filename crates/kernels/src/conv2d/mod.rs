@@ -12,6 +12,7 @@ mod direct;
 mod dot;
 mod geometry;
 mod grid;
+mod kept;
 mod multiply;
 mod packing;
 #[cfg(target_arch = "x86_64")]
@@ -30,6 +31,7 @@ use direct::Direct;
 #[cfg(target_arch = "x86_64")]
 use dot::Dot;
 use half::bf16;
+pub use kept::{KeptOperands, PART_CHANNELS};
 use std::ops::Range;
 pub use sums::{GradInput, Moments, NormGradSums, Sums};
 use tile::Start;
@@ -92,8 +94,10 @@ impl<E: Element> Backward<'_, E> {
     fn check(&self, p: &Conv2dProblem, kernel: &impl Conv2dKernel<E>) {
         check_problem(p, kernel);
         assert_eq!(self.grad_output.len(), p.output_len());
-        if let Some(GradWeight { packed_grad, .. }) = &self.grad_weight {
+        if self.grad_weight.is_some() {
             assert_eq!(self.input.len(), p.input_len());
+        }
+        if let Some(GradWeight::Packed { packed_grad, .. }) = &self.grad_weight {
             assert_eq!(packed_grad.len(), kernel.packed_grad_len(p));
         }
         if let Some(GradInput { grad_input, .. }) = &self.grad_input {
@@ -111,23 +115,26 @@ fn check_problem<E>(p: &Conv2dProblem, kernel: &impl Conv2dKernel<E>) {
     kernel.isa().assert_supported();
 }
 
-/// The gradient of a convolution's weight, packed as the kernel has it.
+/// What becomes of the gradient of a convolution's weight.
 #[derive(Debug)]
-pub struct GradWeight<'a> {
-    /// Where it goes.
-    pub packed_grad: &'a mut [f32],
-    /// Whether it is added to what is there.
-    pub accumulate: bool,
+pub enum GradWeight<'a> {
+    /// It is made, packed as the kernel has it.
+    Packed {
+        /// Where it goes.
+        packed_grad: &'a mut [f32],
+        /// Whether it is added to what is there.
+        accumulate: bool,
+    },
+    /// Its operands are kept, behind those that are there.
+    Kept(&'a mut KeptOperands),
 }
 
-impl<'a> GradWeight<'a> {
-    /// What the product over `n` samples starts from.
-    fn begin(self, n: usize) -> (&'a mut [f32], Start) {
-        if n == 0 && !self.accumulate {
-            self.packed_grad.fill(0.0);
-        }
-        (self.packed_grad, Start::accumulating(self.accumulate))
+/// A packed gradient, and what the product over `n` samples starts from.
+fn begin_grad(packed_grad: &mut [f32], accumulate: bool, n: usize) -> (&mut [f32], Start) {
+    if n == 0 && !accumulate {
+        packed_grad.fill(0.0);
     }
+    (packed_grad, Start::accumulating(accumulate))
 }
 
 /// One implementation of the three passes of a convolution.
@@ -222,7 +229,7 @@ pub trait Conv2dKernel<E>: Sync + std::fmt::Debug {
                 grad_output: Source::Stored(grad_output),
                 packed_backward: &[],
                 grad_input: None,
-                grad_weight: Some(GradWeight { packed_grad, accumulate: true }),
+                grad_weight: Some(GradWeight::Packed { packed_grad, accumulate: true }),
             },
         );
     }
@@ -231,6 +238,25 @@ pub trait Conv2dKernel<E>: Sync + std::fmt::Debug {
     fn packed_grad_len(&self, p: &Conv2dProblem) -> usize;
     /// Writes a packed gradient in the weight's layout.
     fn unpack_grad(&self, p: &Conv2dProblem, packed_grad: &[f32], grad_weight: &mut [f32]);
+
+    /// Elements of the [`KeptOperands`] that a backward of these samples adds, if this kernel can keep them.
+    fn kept_len(&self, _p: &Conv2dProblem) -> Option<usize> {
+        None
+    }
+    /// The gradient of the weights of some output channels over all samples whose operands are kept, packed as
+    /// that of a convolution with no others; it overwrites `packed_grad`. Samples are added up in order.
+    ///
+    /// # Panics
+    /// The channels don't begin at a multiple of [`PART_CHANNELS`], or this kernel keeps nothing.
+    fn grad_weight_of_kept(
+        &self,
+        p: &Conv2dProblem,
+        _oc: Range<usize>,
+        _kept: &[&KeptOperands],
+        _packed_grad: &mut [f32],
+    ) {
+        unreachable!("{} keeps nothing of {p}", self.name())
+    }
 }
 
 static F32: [&dyn Conv2dKernel<f32>; 6] = [

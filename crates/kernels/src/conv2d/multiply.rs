@@ -8,6 +8,7 @@ use super::tile::Start;
 use crate::padding::Padding;
 use crate::{Conv2dProblem, Element, Isa};
 use std::fmt::Debug;
+use std::ops::Range;
 
 /// The weight of a window of `window_rows` rows of `window_len` elements, for `num_cols` outputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,8 +39,6 @@ pub(super) struct GradOperands<'a, T> {
     pub(super) x_padding: Padding,
     pub(super) grad: &'a [T],
     pub(super) grad_padding: Padding,
-    /// Whether the product is added to the gradient that is there.
-    pub(super) start: Start,
 }
 
 /// A way to multiply. Packed forms are its own; their lengths are in f32.
@@ -100,15 +99,44 @@ pub(super) trait MultiplyGrads<T> {
     fn memory_len(&self, p: &Conv2dProblem, num_samples: usize) -> usize;
     /// Length of a packed gradient.
     fn packed_len(&self, p: &Conv2dProblem) -> usize;
-    /// The gradient over all samples of `operands`, of which there are some, into `packed_grad`.
+    /// The gradient over all samples of `operands`, of which there are some, into `packed_grad`, or added to
+    /// what is there.
     fn run(
         &self,
         p: &Conv2dProblem,
         operands: &GradOperands<'_, T>,
+        start: Start,
         memory: &mut [T],
         packed_grad: &mut [f32],
         ahead: &mut Ahead,
     );
     /// Writes a packed gradient in the weight's layout.
     fn unpack(&self, p: &Conv2dProblem, packed_grad: &[f32], grad_weight: &mut [f32]);
+
+    /// Elements of the operands of so many samples, if this way can keep them.
+    fn kept_len(&self, _p: &Conv2dProblem, _num_samples: usize) -> Option<usize> {
+        None
+    }
+    /// Lays out the operands that [`run`](Self::run) would multiply.
+    fn keep(
+        &self,
+        p: &Conv2dProblem,
+        _operands: &GradOperands<'_, T>,
+        _memory: &mut [T],
+        _kept: &mut [T],
+    ) {
+        unreachable!("{p}: this way to multiply keeps nothing")
+    }
+    /// The gradient of some output channels over all samples whose operands are given, into `packed_grad`.
+    fn run_kept<'a>(
+        &self,
+        p: &Conv2dProblem,
+        _oc: Range<usize>,
+        _kept: impl Iterator<Item = (&'a Conv2dProblem, &'a [T])> + Clone,
+        _packed_grad: &mut [f32],
+    ) where
+        T: 'a,
+    {
+        unreachable!("{p}: this way to multiply keeps nothing")
+    }
 }

@@ -156,11 +156,12 @@ impl<E: VectorElement> MultiplyGrads<f32> for Vector<E> {
         &self,
         p: &Conv2dProblem,
         operands: &GradOperands<'_, f32>,
+        start: Start,
         _memory: &mut [f32],
         packed_grad: &mut [f32],
         _ahead: &mut Ahead,
     ) {
-        backward_weight::run(self.isa, p, &self.grad_packing(p), operands, packed_grad);
+        backward_weight::run(self.isa, p, &self.grad_packing(p), operands, start, packed_grad);
     }
 
     fn unpack(&self, p: &Conv2dProblem, packed_grad: &[f32], grad_weight: &mut [f32]) {

@@ -226,7 +226,10 @@ fn check_backward<E: Format>(kernel: &dyn Conv2dKernel<E>, p: &Conv2dProblem) {
                     accumulate,
                     sums: Sums::NormGrad(sums),
                 }),
-                grad_weight: Some(GradWeight { packed_grad: &mut packed_grad, accumulate: false }),
+                grad_weight: Some(GradWeight::Packed {
+                    packed_grad: &mut packed_grad,
+                    accumulate: false,
+                }),
             },
         );
         assert!(same_bits(&grad_input, &want), "{what}");

@@ -18,7 +18,7 @@ use residua_testkit::{Check, Data, Failure, all, assert_rejected, check_products
 
 use check::{Convolution, Trial};
 use mutants::{BACKWARD_DATA, BACKWARD_WEIGHT, FORWARD, LOSSY, Mutant, RIGHT};
-use packed::{Format, supporting};
+use packed::{Format, keeping, supporting};
 
 /// Both kinds of data for every problem.
 fn trials<E: Element>() -> impl Iterator<Item = Trial> {
@@ -56,6 +56,13 @@ fn backward_data_matches_the_reference() -> Check {
 fn backward_weight_matches_the_reference() -> Check {
     check_backward_weight::<f32>()?;
     check_backward_weight::<bf16>()
+}
+
+#[test]
+fn gradients_of_kept_operands_match_the_reference() -> Check {
+    let keeps = trials::<bf16>().any(|trial| !keeping::<bf16>(&trial.p).is_empty());
+    assert_eq!(keeps, Isa::Avx512Bf16.is_supported(), "products of pairs keep their operands");
+    all(trials::<bf16>().map(|trial| trial.check_backward_weight(&keeping::<bf16>(&trial.p))))
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! Registered kernels, with the packing that they ask for.
 
-use residua_kernels::conv2d::{Conv2dKernel, ConvElement, kernels};
-use residua_kernels::{Conv2dProblem, Isa, bf16, convert};
+use residua_kernels::conv2d::{
+    Backward, Conv2dKernel, ConvElement, GradWeight, KeptOperands, PART_CHANNELS, kernels,
+};
+use residua_kernels::{Conv2dProblem, Isa, Source, bf16, convert};
 use residua_testkit::{Guard, Guarded};
 
 use crate::check::Convolution;
@@ -105,5 +107,80 @@ impl<E: Format> Convolution for Packed<E> {
         }
         self.assert_written(p, &packed);
         self.0.unpack_grad(p, &packed, grad_weight);
+    }
+}
+
+/// A kernel that makes gradients of weights of kept operands.
+pub(crate) struct OfKept<E: 'static>(Packed<E>);
+
+/// Those that can.
+pub(crate) fn keeping<E: Format>(p: &P) -> Vec<OfKept<E>> {
+    let keeps = |kernel: &Packed<E>| kernel.0.kept_len(p).is_some();
+    supporting::<E>(p).into_iter().filter(keeps).map(OfKept).collect()
+}
+
+impl<E: Format> OfKept<E> {
+    fn keep(&self, p: &P, input: &[f32], grad_output: &[f32]) -> KeptOperands {
+        let kernel = self.0.0;
+        let mut kept = KeptOperands::with_len(kernel.kept_len(p).expect("one that keeps"));
+        kernel.run_backward(
+            p,
+            Backward {
+                input: Source::Stored(&stored(input)),
+                grad_output: Source::Stored(&stored(grad_output)),
+                packed_backward: &[],
+                grad_input: None,
+                grad_weight: Some(GradWeight::Kept(&mut kept)),
+            },
+        );
+        kept
+    }
+}
+
+impl<E: Format> Convolution for OfKept<E> {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn rounding(&self) -> f64 {
+        self.0.rounding()
+    }
+
+    fn forward(
+        &self,
+        p: &P,
+        input: &[f32],
+        weight: &[f32],
+        bias: Option<&[f32]>,
+        output: &mut [f32],
+    ) {
+        self.0.forward(p, input, weight, bias, output);
+    }
+
+    fn backward_data(
+        &self,
+        p: &P,
+        grad_output: &[f32],
+        weight: &[f32],
+        accumulate: bool,
+        grad_input: &mut [f32],
+    ) {
+        self.0.backward_data(p, grad_output, weight, accumulate, grad_input);
+    }
+
+    fn backward_weight(&self, p: &P, batches: &[(&[f32], &[f32])], grad_weight: &mut [f32]) {
+        let kernel = self.0.0;
+        let kept: Vec<_> =
+            batches.iter().map(|(input, grad_output)| self.keep(p, input, grad_output)).collect();
+        let kept: Vec<_> = kept.iter().collect();
+        for first in (0..p.oc).step_by(PART_CHANNELS) {
+            let part = P { oc: PART_CHANNELS.min(p.oc - first), ..*p };
+            let mut packed = Guarded::poisoned(kernel.packed_grad_len(&part));
+            kernel.grad_weight_of_kept(p, first..first + part.oc, &kept, &mut packed);
+            self.0.assert_written(p, &packed);
+            let first = first * p.ic * p.kh * p.kw;
+            let grad_weight = &mut grad_weight[first..first + part.weight_len()];
+            kernel.unpack_grad(&part, &packed, grad_weight);
+        }
     }
 }

@@ -11,13 +11,14 @@
 //! is what a row of its window sees, as in im2col along rows.
 
 use super::grad_blocks::{GradBlocks, GradCall, MAX_COLS};
-use super::interleave::{PAIR, interleave};
+use super::interleave::interleave;
+use super::kept;
+use super::layout::{Layout, channels, lines, tap_columns, taps};
 use super::pixels::Pixels;
 use super::transpose::transpose;
 use super::{B_TILE, STEP, TILE};
 use crate::Conv2dProblem;
 use crate::conv2d::ahead::Ahead;
-use crate::conv2d::geometry::{grad_output_padding, input_padding};
 use crate::conv2d::grid::split;
 use crate::conv2d::multiply::{GradOperands, MultiplyGrads};
 use crate::conv2d::tile::Start;
@@ -25,10 +26,7 @@ use crate::padding::Padding;
 use bytemuck::Zeroable;
 use half::bf16;
 use std::marker::PhantomData;
-
-/// Elements of rows and pairs aimed at: they should mostly stay in the second-level cache, and the more
-/// there are, the less often a gradient that doesn't is read and written.
-const WORKING_LEN: usize = 1 << 19;
+use std::ops::Range;
 
 /// The most elements of padded samples at once: a quarter of a megabyte, so that they, what is made of them
 /// and what is fetched for the next stay in the second-level cache.
@@ -62,7 +60,7 @@ impl<B: GradBlocks> MultiplyGrads<bf16> for PairGrads<B> {
         let layout = Layout::at_most(p, num_samples);
         // A cache line more, to start at one.
         STEP + lines(layout.rows_len())
-            + lines(layout.num_phases() * layout.copies * layout.pairs_len())
+            + lines(layout.all_pairs_len())
             + lines(layout.phases_len())
             + layout.spread_len()
     }
@@ -77,32 +75,19 @@ impl<B: GradBlocks> MultiplyGrads<bf16> for PairGrads<B> {
         &self,
         p: &Conv2dProblem,
         operands: &GradOperands<'_, bf16>,
+        start: Start,
         memory: &mut [bf16],
         packed_grad: &mut [f32],
         ahead: &mut Ahead,
     ) {
         assert_eq!(packed_grad.len(), self.packed_len(p));
         let (blocks, layout) = (B::start(), Layout::new(p, operands.num_samples));
-        let (phases_len, pairs_len) = (layout.phases_len(), layout.pairs_len());
         let unaligned = memory.as_ptr().align_offset(64);
         let memory = &mut memory[unaligned..];
         let (rows, memory) = memory.split_at_mut(lines(layout.rows_len()));
-        let (pairs, memory) =
-            memory.split_at_mut(lines(layout.num_phases() * layout.copies * pairs_len));
-        let (phases, spread) = memory.split_at_mut(lines(phases_len));
-        let phases = match layout.has_one_phase() {
-            true => operands.x,
-            false => split_into_phases(&layout, operands.x, &mut phases[..phases_len]),
-        };
-        let grad = match layout.is_spread() {
-            true => {
-                let end = layout.grad.total_len(operands.num_samples);
-                &operands.grad[layout.grad.first()..end]
-            }
-            false => spread_grad(&layout, operands.grad, &mut spread[..layout.spread_len()]),
-        };
-        let grad_len = grad.len().min(layout.num_positions() * p.oc);
-        let phase_len = phases.len() / layout.num_phases();
+        let (pairs, memory) = memory.split_at_mut(lines(layout.all_pairs_len()));
+        let (phases, grad) = at_positions(&layout, operands, memory);
+        let grad_len = grad.len();
         for first in (0..layout.num_positions()).step_by(layout.at_once) {
             let grad = &grad[(first * p.oc).min(grad_len)..grad_len];
             let grad = &grad[..grad.len().min(layout.at_once * p.oc)];
@@ -111,14 +96,8 @@ impl<B: GradBlocks> MultiplyGrads<bf16> for PairGrads<B> {
                 break;
             }
             transpose(grad, p.oc, &mut rows[..layout.oc_tiles * num_steps * B_TILE]);
-            for (phase, pairs) in phases
-                .chunks_exact(phase_len)
-                .zip(pairs.chunks_exact_mut(layout.copies * pairs_len))
-            {
-                let (even, odd) = pairs.split_at_mut(pairs_len);
-                interleave(&phase[first * layout.channels..], layout.channels, even, odd);
-            }
-            let start = if first == 0 { operands.start } else { Start::Output };
+            pair_phases(&layout, phases, first, pairs);
+            let start = if first == 0 { start } else { Start::Output };
             let window = first..first + num_steps * STEP;
             let pixels = Pixels::within(p, layout.pitch, layout.num_rows, window);
             multiply(&blocks, &layout, (num_steps, start, pixels), rows, pairs, packed_grad, ahead);
@@ -148,174 +127,59 @@ impl<B: GradBlocks> MultiplyGrads<bf16> for PairGrads<B> {
             }
         }
     }
-}
 
-/// Columns of the kernel that are taps of their own: one, where a position has what a row of a window sees
-/// in the place of a pixel, because that takes so many fewer tiles that the copy pays: a 7×7 kernel over 3
-/// channels, not a 3×3 one.
-fn tap_columns(p: &Conv2dProblem) -> usize {
-    let folded = (p.kw * p.ic).div_ceil(TILE);
-    if 3 * folded < p.kw * p.ic.div_ceil(TILE) { 1 } else { p.kw }
-}
-
-/// Channels of a position.
-fn channels(p: &Conv2dProblem) -> usize {
-    p.kw / tap_columns(p) * p.ic
-}
-
-/// Taps of the kernel.
-fn taps(p: &Conv2dProblem) -> usize {
-    p.kh * tap_columns(p)
-}
-
-/// Positions, phases and taps.
-#[derive(Debug)]
-struct Layout<'a> {
-    p: &'a Conv2dProblem,
-    channels: usize,
-    tap_columns: usize,
-    x: Padding,
-    grad: Padding,
-    num_samples: usize,
-    /// Positions from one row of a phase to the next, and rows of a sample.
-    pitch: usize,
-    num_rows: usize,
-    /// The furthest that a tap is from a pixel's position.
-    last_offset: usize,
-    /// Positions that are taken at once, whole steps.
-    at_once: usize,
-    /// Pairs of a tile of channels, with those that a tap reaches after the last step.
-    num_pairs: usize,
-    /// Pairings: one if all taps are at even offsets.
-    copies: usize,
-    ic_tiles: usize,
-    oc_tiles: usize,
-}
-
-impl<'a> Layout<'a> {
-    fn new(p: &'a Conv2dProblem, num_samples: usize) -> Self {
-        let most = Self::at_most(p, num_samples);
-        let (_, longest) = split(most.num_positions(), most.at_once).next().expect("one piece");
-        most.with_at_once(longest.next_multiple_of(STEP))
+    fn kept_len(&self, p: &Conv2dProblem, num_samples: usize) -> Option<usize> {
+        Some(kept::len(&Layout::whole(p, num_samples)))
     }
 
-    /// With as many positions at once as are taken of any number of samples up to this one.
-    fn at_most(p: &'a Conv2dProblem, num_samples: usize) -> Self {
-        let (x, grad) = (input_padding(p, &(0..p.oh())), grad_output_padding(p));
-        let (channels, tap_columns) = (channels(p), tap_columns(p));
-        let (pitch, num_rows) = if (p.sh, p.sw) == (1, 1) {
-            (x.padded_w, x.padded_h)
-        } else {
-            // As many as windows reach.
-            (p.ow() + (p.kw - 1) / p.sw, p.oh() + (p.kh - 1) / p.sh)
-        };
-        let (ic_tiles, oc_tiles) = (channels.div_ceil(TILE), p.oc.div_ceil(TILE));
-        let last_offset = (p.kh - 1) / p.sh * pitch + (tap_columns - 1) / p.sw;
-        let copies = if last_offset == 0 { 1 } else { 2 };
-        let layout = Self {
-            p,
-            channels,
-            tap_columns,
-            x,
-            grad,
-            num_samples,
-            pitch,
-            num_rows,
-            last_offset,
-            at_once: 0,
-            num_pairs: 0,
-            copies,
-            ic_tiles,
-            oc_tiles,
-        };
-        let tiles = layout.num_phases() * copies * ic_tiles + oc_tiles;
-        let most = WORKING_LEN.max(p.weight_len()) / (TILE * tiles);
-        let at_once = layout.num_positions().min(most);
-        layout.with_at_once(at_once.next_multiple_of(STEP).max(STEP))
+    fn keep(
+        &self,
+        p: &Conv2dProblem,
+        operands: &GradOperands<'_, bf16>,
+        memory: &mut [bf16],
+        kept: &mut [bf16],
+    ) {
+        kept::keep(&Layout::whole(p, operands.num_samples), operands, memory, kept);
     }
 
-    fn with_at_once(self, at_once: usize) -> Self {
-        Self { at_once, num_pairs: at_once / 2 + self.last_offset / 2 + 1, ..self }
-    }
-
-    /// Positions of all samples.
-    fn num_positions(&self) -> usize {
-        self.num_samples * self.num_rows * self.pitch
-    }
-
-    fn num_phases(&self) -> usize {
-        self.p.sh.min(self.p.kh) * self.p.sw.min(self.tap_columns)
-    }
-
-    /// Whether the padded input is its one phase.
-    fn has_one_phase(&self) -> bool {
-        (self.p.sh, self.p.sw, self.tap_columns) == (1, 1, self.p.kw)
-    }
-
-    /// Whether the padded output gradient has its pixels at their positions, from its first on.
-    fn is_spread(&self) -> bool {
-        (self.grad.padded_h, self.grad.padded_w) == (self.num_rows, self.pitch)
-    }
-
-    /// Elements of the phases, unless the padded input is the only one.
-    fn phases_len(&self) -> usize {
-        let len = self.num_phases() * self.num_positions() * self.channels;
-        if self.has_one_phase() { 0 } else { len }
-    }
-
-    /// Elements of the output gradient at its positions, unless it is there already.
-    fn spread_len(&self) -> usize {
-        if self.is_spread() { 0 } else { self.num_positions() * self.p.oc }
-    }
-
-    /// Elements of all channels of a phase in pairs, in one copy.
-    fn pairs_len(&self) -> usize {
-        self.ic_tiles * self.num_pairs * PAIR
-    }
-
-    /// Elements of the output gradient in tiles of rows.
-    fn rows_len(&self) -> usize {
-        self.oc_tiles * self.at_once / STEP * B_TILE
-    }
-
-    /// Columns of tiles: the taps of each tile of input channels.
-    fn num_cols(&self) -> usize {
-        self.ic_tiles * taps(self.p)
-    }
-
-    /// The copy of the pairs that a tap reads, counted through all phases, and its offset there in pairs.
-    fn place_of(&self, tap: usize) -> (usize, usize) {
-        let (row, col) = (tap / self.tap_columns, tap % self.tap_columns);
-        let phase = row % self.p.sh * self.p.sw.min(self.tap_columns) + col % self.p.sw;
-        let offset = row / self.p.sh * self.pitch + col / self.p.sw;
-        (phase * self.copies + offset % 2, offset / 2)
-    }
-
-    /// Where the first B tile of a column starts among the pairs.
-    fn first_of(&self, col: usize) -> usize {
-        let taps = taps(self.p);
-        let (ic_tile, (copy, offset)) = (col / taps, self.place_of(col % taps));
-        copy * self.pairs_len() + (ic_tile * self.num_pairs + offset) * PAIR
-    }
-
-    /// The taps in the order in which they are multiplied: those of one copy after another, so that what one
-    /// of a block has loaded is in the first-level cache for the next. Of larger kernels as they come.
-    fn tap_order(&self) -> [usize; MAX_ORDERED] {
-        let mut order = std::array::from_fn(|tap| tap);
-        let taps = taps(self.p);
-        if taps <= MAX_ORDERED {
-            order[..taps].sort_unstable_by_key(|tap| self.place_of(*tap));
-        }
-        order
+    fn run_kept<'a>(
+        &self,
+        p: &Conv2dProblem,
+        oc: Range<usize>,
+        kept: impl Iterator<Item = (&'a Conv2dProblem, &'a [bf16])> + Clone,
+        packed_grad: &mut [f32],
+    ) {
+        assert_eq!(packed_grad.len(), self.packed_len(&Conv2dProblem { oc: oc.len(), ..*p }));
+        kept::multiply(&B::start(), p, oc, kept, packed_grad);
     }
 }
 
-/// The most taps that are put in order.
-const MAX_ORDERED: usize = 64;
+/// The phases of the padded input, and the output gradient at its positions.
+pub(super) fn at_positions<'a>(
+    layout: &Layout<'_>,
+    operands: &'a GradOperands<'_, bf16>,
+    memory: &'a mut [bf16],
+) -> (&'a [bf16], &'a [bf16]) {
+    let (phases, spread) = memory.split_at_mut(lines(layout.phases_len()));
+    let phases = match layout.has_one_phase() {
+        true => operands.x,
+        false => split_into_phases(layout, operands.x, &mut phases[..layout.phases_len()]),
+    };
+    let grad = match layout.is_spread() {
+        true => &operands.grad[layout.grad.first()..],
+        false => spread_grad(layout, operands.grad, &mut spread[..layout.spread_len()]),
+    };
+    (phases, &grad[..layout.num_grad_positions() * layout.p.oc])
+}
 
-/// Whole cache lines.
-fn lines(len: usize) -> usize {
-    len.next_multiple_of(STEP)
+/// The pairs of all phases from some position on.
+pub(super) fn pair_phases(layout: &Layout<'_>, phases: &[bf16], first: usize, pairs: &mut [bf16]) {
+    let (pairs_len, phase_len) = (layout.pairs_len(), phases.len() / layout.num_phases());
+    let of_phases = pairs.chunks_exact_mut(layout.copies * pairs_len);
+    for (phase, pairs) in phases.chunks_exact(phase_len).zip(of_phases) {
+        let (even, odd) = pairs.split_at_mut(pairs_len);
+        interleave(&phase[first * layout.channels..], layout.channels, even, odd);
+    }
 }
 
 /// Writes values at places `stride` apart, from `first` on.
@@ -393,10 +257,10 @@ fn multiply<B: GradBlocks>(
     packed_grad: &mut [f32],
     ahead: &mut Ahead,
 ) {
-    let (num_cols, taps) = (layout.num_cols(), taps(layout.p));
+    let num_cols = layout.num_cols();
     assert_eq!(packed_grad.len(), layout.oc_tiles * num_cols * TILE * TILE);
     let order = layout.tap_order();
-    let column = |i: usize| i / taps * taps + order.get(i % taps).unwrap_or(&(i % taps));
+    let column = |i: usize| layout.column(&order, i);
     for first_row in (0..layout.oc_tiles).step_by(2) {
         let num_rows = (layout.oc_tiles - first_row).min(2);
         for (first_col, block_cols) in split(num_cols, B::max_cols(num_rows)) {

@@ -4,6 +4,8 @@ pub(super) mod backward_weight;
 pub(super) mod columns;
 pub(super) mod grad_blocks;
 mod interleave;
+mod kept;
+mod layout;
 pub(super) mod pixels;
 mod transpose;
 

@@ -22,7 +22,7 @@ use super::grid::split;
 use super::multiply::GradOperands;
 use super::packing::Packing;
 use super::tile::{Start, TileElement};
-use super::{Backward, Conv2dKernel, Forward};
+use super::{Backward, Conv2dKernel, Forward, GradWeight, begin_grad};
 use crate::padding::Padding;
 use crate::{Conv2dProblem, Isa, scratch};
 use std::ops::Range;
@@ -173,9 +173,8 @@ impl Winograd {
             {
                 let (x_padding, grad_padding) =
                     (Padding::none(len, p.ic), Padding::none(len, p.oc));
-                let operands =
-                    GradOperands { num_samples: 1, x, x_padding, grad, grad_padding, start };
-                backward_weight::run(self.0, &point, &packing, &operands, packed_grad);
+                let operands = GradOperands { num_samples: 1, x, x_padding, grad, grad_padding };
+                backward_weight::run(self.0, &point, &packing, &operands, start, packed_grad);
             }
         }
     }
@@ -273,7 +272,12 @@ impl Conv2dKernel<f32> for Winograd {
         call.check(p, self);
         let Backward { mut input, mut grad_output, packed_backward, mut grad_input, grad_weight } =
             call;
-        let mut grad_weight = grad_weight.map(|grad_weight| grad_weight.begin(p.n));
+        let mut grad_weight = grad_weight.map(|grad_weight| match grad_weight {
+            GradWeight::Packed { packed_grad, accumulate } => {
+                begin_grad(packed_grad, accumulate, p.n)
+            }
+            GradWeight::Kept(_) => unreachable!("{} keeps nothing", self.name()),
+        });
         let (x_walk, walk) = (Walk::forward(p), Walk::backward_data(p));
         let few = x_walk.samples_at_once(p.n).max(walk.samples_at_once(p.n));
         let (x_len, grad_len) = (x_walk.padding.total_len(few), walk.padding.total_len(few));

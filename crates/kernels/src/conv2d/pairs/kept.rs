@@ -1,0 +1,101 @@
+//! Operands that are kept: rows of the output gradient and pairs of the input over all positions of some samples,
+//! and the gradient that is made of all of them.
+
+use super::backward_weight::{at_positions, pair_phases};
+use super::grad_blocks::{GradBlocks, GradCall, MAX_COLS};
+use super::layout::{Layout, lines};
+use super::pixels::Pixels;
+use super::transpose::transpose;
+use super::{B_TILE, STEP, TILE};
+use crate::Conv2dProblem;
+use crate::conv2d::ahead::Fetch;
+use crate::conv2d::grid::split;
+use crate::conv2d::multiply::GradOperands;
+use crate::conv2d::tile::Start;
+use half::bf16;
+use std::ops::Range;
+
+/// Elements that are kept.
+pub(super) fn len(layout: &Layout<'_>) -> usize {
+    lines(rows_len(layout)) + layout.all_pairs_len()
+}
+
+fn num_steps(layout: &Layout<'_>) -> usize {
+    layout.num_grad_positions().div_ceil(STEP)
+}
+
+fn rows_len(layout: &Layout<'_>) -> usize {
+    layout.oc_tiles * num_steps(layout) * B_TILE
+}
+
+/// Lays them out.
+pub(super) fn keep(
+    layout: &Layout<'_>,
+    operands: &GradOperands<'_, bf16>,
+    memory: &mut [bf16],
+    kept: &mut [bf16],
+) {
+    let (phases, grad) = at_positions(layout, operands, memory);
+    let (rows, pairs) = kept.split_at_mut(lines(rows_len(layout)));
+    transpose(grad, layout.p.oc, &mut rows[..rows_len(layout)]);
+    pair_phases(layout, phases, 0, pairs);
+}
+
+/// The gradient of some output channels, which begin with a tile. Columns go outermost: the pairs of one tile of
+/// channels stay in the second-level cache for all rows, and so do the rows of a part.
+pub(super) fn multiply<'a, B: GradBlocks>(
+    blocks: &B,
+    p: &Conv2dProblem,
+    oc: Range<usize>,
+    kept: impl Iterator<Item = (&'a Conv2dProblem, &'a [bf16])> + Clone,
+    packed_grad: &mut [f32],
+) {
+    if kept.clone().all(|(piece, _)| piece.n == 0) {
+        return packed_grad.fill(0.0);
+    }
+    // What does not depend on samples.
+    let whole = Layout::whole(p, 1);
+    let (order, num_cols) = (whole.tap_order(), whole.num_cols());
+    let (first_tile, num_tiles) = (oc.start / TILE, oc.len().div_ceil(TILE));
+    // Most pieces are alike.
+    let mut layout = whole;
+    for (first_col, block_cols) in split(num_cols, B::max_cols(2)) {
+        for first_row in (0..num_tiles).step_by(2) {
+            let num_rows = (num_tiles - first_row).min(2);
+            let mut call = GradCall {
+                a: [std::ptr::null(); 2],
+                b: [std::ptr::null(); MAX_COLS],
+                c: [std::ptr::null_mut(); MAX_COLS],
+                steps: 0,
+                fetch: Fetch::NONE,
+                start: Start::Zero,
+            };
+            for (i, c) in call.c[..num_rows * block_cols].iter_mut().enumerate() {
+                let col = layout.column(&order, first_col + i % block_cols);
+                let tile = ((first_row + i / block_cols) * num_cols + col) * TILE * TILE;
+                *c = packed_grad[tile..][..TILE * TILE].as_mut_ptr();
+            }
+            for (piece, operands) in kept.clone().filter(|(piece, _)| piece.n > 0) {
+                if *layout.p != *piece || layout.num_samples != piece.n {
+                    layout = Layout::whole(piece, piece.n);
+                }
+                let num_steps = num_steps(&layout);
+                let (rows, pairs) = operands.split_at(lines(rows_len(&layout)));
+                for (i, a) in call.a[..num_rows].iter_mut().enumerate() {
+                    let first = (first_tile + first_row + i) * num_steps * B_TILE;
+                    *a = rows[first..][..num_steps * B_TILE].as_ptr();
+                }
+                for (i, b) in call.b[..block_cols].iter_mut().enumerate() {
+                    let first = layout.first_of(layout.column(&order, first_col + i));
+                    *b = pairs[first..][..num_steps * B_TILE].as_ptr();
+                }
+                call.steps = num_steps;
+                let pixels =
+                    Pixels::within(piece, layout.pitch, layout.num_rows, 0..num_steps * STEP);
+                // SAFETY: all tiles lie in the slices that the pointers are taken of.
+                unsafe { blocks.multiply(num_rows, block_cols, &mut call, &pixels) }
+                call.start = Start::Output;
+            }
+        }
+    }
+}
