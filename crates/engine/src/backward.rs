@@ -89,12 +89,13 @@ impl Compiler {
                 self.give(left, grad);
                 self.give(right, grad);
             }
-            Step::MaxPool { pool, input, output } => {
+            Step::MaxPool { pool, input: Input::Stored(input), output } => {
                 let Some(grad_output) = self.grads.remove(&output) else { return };
                 self.give_new(input, |grad_input| Step::MaxPoolGrad {
                     pool,
                     grad_output,
                     grad_input,
+                    sums: None,
                 });
                 self.release(grad_output);
             }

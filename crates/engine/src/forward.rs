@@ -128,7 +128,7 @@ impl<'a, E: ConvElement> Compiler<'a, E> {
                     s: pool.stride,
                     p: pool.padding,
                 });
-                Step::MaxPool { pool: self.pools.len() - 1, input, output }
+                Step::MaxPool { pool: self.pools.len() - 1, input: Input::Stored(input), output }
             }
             Op::GlobalAvgPool => {
                 Step::GlobalAvgPool { num_pixels: shape.num_pixels(), c: shape.c, input, output }

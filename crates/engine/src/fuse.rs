@@ -1,6 +1,6 @@
 //! Joins steps that follow each other: a zero-padding shortcut and the batch norm that it is added to, a
-//! batch norm and the convolution that reads it, a convolution and the sums over its result, and the last
-//! two in the backward as well.
+//! batch norm and the convolution or max pool that reads it, a convolution and the sums over its result, and
+//! the last two in the backward as well.
 //!
 //! What only goes from one half of a joined step to the other is not stored. Where a batch norm's
 //! output has no other reader than a convolution, the backward makes it again from the batch norm's
@@ -30,6 +30,14 @@ pub(crate) fn forward(steps: &mut Vec<Step>, output: Slot) -> HashMap<Slot, Inpu
                 if alone {
                     unstored.insert(output, *read);
                 }
+                fused.pop();
+            }
+            (
+                Step::MaxPool { input: read @ Input::Stored(_), .. },
+                Some(&mut Step::Normalise { norm, input, residual: None, relu, output }),
+            ) if *read == Input::Stored(output) && readers[&output] == 1 => {
+                *read = Input::Normalised { norm, input, residual: None, relu, output: None };
+                unstored.insert(output, *read);
                 fused.pop();
             }
             (
@@ -106,6 +114,13 @@ pub(crate) fn backward(
                 Some(Step::ConvGrad { grad_input: Some(made), .. }),
             ) if made.grad == *grad_output && made.sums.is_none() => {
                 made.sums = Some(*sums);
+                continue;
+            }
+            (
+                Step::NormGradSums { sums: of_norm, grad_output },
+                Some(Step::MaxPoolGrad { grad_input, sums: sums @ None, .. }),
+            ) if grad_input == grad_output => {
+                *sums = Some(*of_norm);
                 continue;
             }
             _ => {}

@@ -251,8 +251,8 @@ impl<E: ConvElement> Group<E> {
                 self.write(output, which, |group, output| {
                     let index = &mut index[which.start * output.len() / n..][..output.len()];
                     let problem = MaxPoolProblem { n, ..shared.pools[pool] };
-                    let input = group.activation(input, which);
-                    max_pool::forward(isa, &problem, input, output, index);
+                    let input = group.source(shared, input, None, which);
+                    max_pool::forward_of(isa, &problem, input, output, index);
                 });
                 self.pool_indices[pool] = index;
             }
@@ -295,14 +295,26 @@ impl<E: ConvElement> Group<E> {
             Step::ReluGrad { output, grad } => self.write_grad(grad, which, |group, grad| {
                 relu::backward(isa, group.activation(output, which), grad);
             }),
-            Step::MaxPoolGrad { pool, grad_output, grad_input } => {
+            Step::MaxPoolGrad { pool, grad_output, grad_input, sums } => {
+                let mut partial = sums.map(|sums| take(&mut self.norm_partials[sums.norm]));
                 self.write_grad(grad_input, which, |group, grad_input| {
                     let problem = MaxPoolProblem { n, ..shared.pools[pool] };
                     let grad_output = group.grad(grad_output, which);
                     let first = which.start * grad_output.len() / n;
                     let index = &group.pool_indices[pool][first..][..grad_output.len()];
-                    max_pool::backward(isa, &problem, grad_output, index, grad_input);
+                    let sums = group.sums(shared, sums, &mut partial, which);
+                    max_pool::backward_with_sums(
+                        isa,
+                        &problem,
+                        grad_output,
+                        index,
+                        grad_input,
+                        sums,
+                    );
                 });
+                if let (Some(sums), Some(partial)) = (sums, partial) {
+                    self.norm_partials[sums.norm] = partial;
+                }
             }
             Step::GlobalAvgPoolGrad { num_pixels, c, grad_output, grad_input } => {
                 self.write_grad(grad_input, which, |group, grad_input| {
@@ -450,10 +462,7 @@ impl<E: ConvElement> Group<E> {
                     Source::NormGrad(group.norm_grad(shared, norm, input, grad_output, which))
                 }
             };
-            let sums = match (sums, &mut partial) {
-                (Some(sums), Some(partial)) => group.grad_sums(shared, sums, partial, which),
-                _ => Sums::None,
-            };
+            let sums = group.sums(shared, sums, &mut partial, which);
             let call = Backward {
                 input: group.source(shared, input, None, which),
                 grad_output,
@@ -509,6 +518,20 @@ impl<E: ConvElement> Group<E> {
         let Norm { mean, a, b, c, .. } = &shared.norms[norm];
         let (input, grad_output) = (self.activation(input, which), self.grad(grad_output, which));
         NormGrad { grad_output, input, mean, a, b, c }
+    }
+
+    /// Those that a gradient is added to, if there are.
+    fn sums<'a>(
+        &'a self,
+        shared: &'a Shared<E>,
+        sums: Option<GradSums>,
+        partial: &'a mut Option<NormPartial>,
+        which: &Range<usize>,
+    ) -> Sums<'a, E> {
+        match (sums, partial) {
+            (Some(sums), Some(partial)) => self.grad_sums(shared, sums, partial, which),
+            _ => Sums::None,
+        }
     }
 
     /// The sums that a gradient is added to.

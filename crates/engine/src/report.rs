@@ -115,11 +115,16 @@ impl<E> Reporter<'_, E> {
             }
             Step::Relu { .. } => vec!["ReLU".to_owned()],
             Step::Add { relu, .. } => vec![if relu { "add + ReLU" } else { "add" }.to_owned()],
-            Step::MaxPool { .. } => vec!["max pool".to_owned()],
+            Step::MaxPool { input, .. } => {
+                self.made(input).into_iter().chain(["max pool".to_owned()]).collect()
+            }
             Step::GlobalAvgPool { .. } => vec!["average pool".to_owned()],
             Step::ZeroPad { .. } => vec!["zero-padding shortcut".to_owned()],
             Step::ReluGrad { .. } => vec!["gradient of ReLU".to_owned()],
-            Step::MaxPoolGrad { .. } => vec!["gradient of max pool".to_owned()],
+            Step::MaxPoolGrad { sums, .. } => {
+                let sums = sums.into_iter().flat_map(|sums| self.sums(sums));
+                ["gradient of max pool".to_owned()].into_iter().chain(sums).collect()
+            }
             Step::GlobalAvgPoolGrad { .. } => vec!["gradient of average pool".to_owned()],
             Step::ZeroPadGrad { .. } => vec!["gradient of zero-padding shortcut".to_owned()],
             Step::AddGrad { .. } => vec!["add gradients".to_owned()],

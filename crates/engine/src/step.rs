@@ -120,7 +120,7 @@ pub(crate) enum Step {
     },
     MaxPool {
         pool: usize,
-        input: Slot,
+        input: Input,
         output: Slot,
     },
     GlobalAvgPool {
@@ -168,6 +168,8 @@ pub(crate) enum Step {
         pool: usize,
         grad_output: GradSlot,
         grad_input: GradSlot,
+        /// What [`Step::NormGradSums`] would do with it.
+        sums: Option<GradSums>,
     },
     GlobalAvgPoolGrad {
         num_pixels: usize,
@@ -208,6 +210,7 @@ impl Step {
                 Some(Reduction::Moments { norm })
             }
             Self::NormGradSums { sums, .. }
+            | Self::MaxPoolGrad { sums: Some(sums), .. }
             | Self::ConvGrad { grad_input: Some(GradInput { sums: Some(sums), .. }), .. } => {
                 Some(Reduction::NormGrads { norm: sums.norm })
             }
@@ -219,7 +222,8 @@ impl Step {
     fn needs(&self) -> Option<Reduction> {
         match *self {
             Self::Normalise { norm, .. }
-            | Self::Conv { input: Input::Normalised { norm, .. }, .. } => {
+            | Self::Conv { input: Input::Normalised { norm, .. }, .. }
+            | Self::MaxPool { input: Input::Normalised { norm, .. }, .. } => {
                 Some(Reduction::Moments { norm })
             }
             Self::NormGradInput { norm, .. }
@@ -237,12 +241,11 @@ impl Step {
         mut on_grad: impl FnMut(&mut GradSlot),
     ) {
         match self {
-            Self::Conv { input, output, .. } => {
+            Self::Conv { input, output, .. } | Self::MaxPool { input, output, .. } => {
                 input.visit(&mut on_slot);
                 on_slot(output);
             }
             Self::Relu { input, output }
-            | Self::MaxPool { input, output, .. }
             | Self::GlobalAvgPool { input, output, .. }
             | Self::ZeroPad { input, output, .. } => [input, output].into_iter().for_each(on_slot),
             Self::Normalise { input, residual, output, .. } => {
@@ -279,8 +282,11 @@ impl Step {
                 on_slot(output);
                 on_grad(grad);
             }
-            Self::MaxPoolGrad { grad_output, grad_input, .. }
-            | Self::GlobalAvgPoolGrad { grad_output, grad_input, .. }
+            Self::MaxPoolGrad { grad_output, grad_input, sums, .. } => {
+                [grad_output, grad_input].into_iter().for_each(on_grad);
+                sums.iter_mut().for_each(|sums| sums.visit(&mut on_slot));
+            }
+            Self::GlobalAvgPoolGrad { grad_output, grad_input, .. }
             | Self::ZeroPadGrad { grad_output, grad_input, .. } => {
                 [grad_output, grad_input].into_iter().for_each(on_grad);
             }

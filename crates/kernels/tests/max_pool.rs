@@ -1,8 +1,10 @@
 //! Max pooling at every instruction set against the reference: the maxima and their places are the
 //! same bits, and so are gradients on integers.
 
+use residua_kernels::batch_norm::{self, Mask};
+use residua_kernels::conv2d::{NormGradSums, Sums};
 use residua_kernels::reference::max_pool as reference;
-use residua_kernels::{Isa, MaxPoolProblem, max_pool};
+use residua_kernels::{Isa, MaxPoolProblem, Normalised, Source, max_pool};
 use residua_testkit::{
     Case, Check, Data, EPS32, Expected, Generator, Guarded, all, assert_rejected,
 };
@@ -219,5 +221,77 @@ fn the_checks_reject_wrong_backwards() {
     ];
     for (mutant, backward) in mutants {
         assert_rejected(mutant, check_backward(backward));
+    }
+}
+
+/// Pictures of more rows than are taken at once, and small ones.
+fn joined_problems() -> [MaxPoolProblem; 4] {
+    let large = MaxPoolProblem { n: 2, c: 48, ih: 61, iw: 70, k: 3, s: 2, p: 1 };
+    [
+        large,
+        MaxPoolProblem { n: 1, k: 5, s: 1, p: 2, ..large },
+        MaxPoolProblem { n: 1, k: 2, s: 3, p: 0, ..large },
+        MaxPoolProblem { n: 3, c: 5, ih: 6, iw: 7, ..large },
+    ]
+}
+
+#[test]
+fn a_joined_batch_norm_gives_the_bits_of_one_before() {
+    for (p, isa) in
+        joined_problems().into_iter().flat_map(|p| Isa::supported().map(move |isa| (p, isa)))
+    {
+        let mut generator = Generator::new(3);
+        let input = generator.signed(p.input_len());
+        let (scale, shift) = (generator.signed(p.c), generator.signed(p.c));
+        let norm = || Normalised {
+            input: &input,
+            scale: &scale,
+            shift: &shift,
+            residual: None,
+            relu: true,
+            output: None,
+        };
+        let mut normalised = vec![f32::NAN; p.input_len()];
+        batch_norm::normalise(isa, norm(), &mut normalised);
+        let (mut want, mut want_index) = (vec![0.0; p.output_len()], vec![0; p.output_len()]);
+        max_pool::forward(isa, &p, &normalised, &mut want, &mut want_index);
+        let (mut output, mut index) =
+            (Guarded::poisoned(p.output_len()), Guarded::poisoned(p.output_len()));
+        max_pool::forward_of(isa, &p, Source::Normalised(norm()), &mut output, &mut index);
+        assert!(output[..] == want && index[..] == want_index, "{p:?}, {isa}");
+    }
+}
+
+#[test]
+fn joined_sums_are_those_of_a_pass_after() {
+    for (p, isa) in
+        joined_problems().into_iter().flat_map(|p| Isa::supported().map(move |isa| (p, isa)))
+    {
+        let mut generator = Generator::new(5);
+        // Sums of integers are exact in any order.
+        let (input, grad_output) =
+            (generator.integers(p.input_len()), generator.integers(p.output_len()));
+        let mean = vec![1.0; p.c];
+        let (mut output, mut index) = (vec![0.0; p.output_len()], vec![0; p.output_len()]);
+        max_pool::forward(isa, &p, &input, &mut output, &mut index);
+        let run = |joined: bool| {
+            let (mut sum_grad, mut sum_grad_centred) = (vec![0.0; p.c], vec![0.0; p.c]);
+            let sums = Sums::NormGrad(NormGradSums {
+                mask: Mask::Output(&input),
+                input: &input,
+                mean: &mean,
+                sum_grad: &mut sum_grad,
+                sum_grad_centred: &mut sum_grad_centred,
+            });
+            let mut grad_input = vec![f32::NAN; p.input_len()];
+            if joined {
+                max_pool::backward_with_sums(isa, &p, &grad_output, &index, &mut grad_input, sums);
+            } else {
+                max_pool::backward(isa, &p, &grad_output, &index, &mut grad_input);
+                sums.add(isa, &mut grad_input);
+            }
+            (grad_input, sum_grad, sum_grad_centred)
+        };
+        assert!(run(true) == run(false), "{p:?}, {isa}");
     }
 }

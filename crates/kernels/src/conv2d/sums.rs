@@ -43,7 +43,7 @@ pub struct NormGradSums<'a, E> {
 
 impl<E: Element> Sums<'_, E> {
     /// Those over some elements of the result, whole pixels; parts come in order.
-    pub(super) fn part(&mut self, range: Range<usize>) -> Sums<'_, E> {
+    pub(crate) fn part(&mut self, range: Range<usize>) -> Sums<'_, E> {
         match self {
             Self::None => Sums::None,
             Self::Moments(Moments { count, mean, m2 }) => {
