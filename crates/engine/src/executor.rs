@@ -23,8 +23,8 @@ use std::sync::{Mutex, MutexGuard, RwLock};
 const GROUP_LEN: usize = 16;
 /// The fewest, where the batch has so many samples: they bound the threads that can work.
 const MIN_GROUPS: usize = 4;
-/// Every group has a gradient of all weights; together they get no larger than this, if
-/// [`MIN_GROUPS`] allow.
+/// Every group has a gradient of all weights but those that are made in parts; if it were of all, they would
+/// together get no larger than this, if [`MIN_GROUPS`] allow.
 const GROUP_GRADS_BYTES: usize = 256 << 20;
 
 /// A plan for activations stored as `E`; see [`Plan`](crate::Plan).

@@ -9,7 +9,9 @@
 //! owns everything computed for its samples: activations, gradients, partial sums. So groups run in
 //! parallel without sharing (but for what lives in one phase only, which is kept in a thread's own
 //! buffers), and the partial sums are added in the order of the groups: the same
-//! seed gives the same bits on any number of threads.
+//! seed gives the same bits on any number of threads. A gradient that is larger than what it is made of
+//! has no partial sums: its operands are kept, and in the next phase each group makes that of some output
+//! channels over the whole batch.
 //!
 //! ```
 //! use residua_engine::{Mode, Plan, PlanOptions, cross_entropy};

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use crate::conv2d::Sums;
-use crate::simd::simd_fn;
+use crate::simd::{Simd, simd_fn};
 use crate::{Element, Isa, MaxPoolProblem, Normalised, Source, batch_norm, scratch};
 
 /// The largest window: its places fit a byte.
@@ -17,11 +17,8 @@ simd_fn! {
     /// Writes the maximum of every window and, for the backward, its place in the window
     /// (`row · k + col`). The first maximum wins; NaN beats everything, the last NaN other NaN, as in
     /// PyTorch; padding never wins.
-    ///
-    /// The loops over channels are left to the compiler: the pool is one pass over its input and takes
-    /// part in no network's inner blocks.
     pub fn forward<S, E>(
-        _simd,
+        simd,
         p: &MaxPoolProblem,
         input: &[E],
         output: &mut [E],
@@ -34,7 +31,7 @@ simd_fn! {
             .chunks_exact(input_len)
             .zip(output.chunks_exact_mut(output_len).zip(index.chunks_exact_mut(output_len)))
         {
-            pool(p, 0..p.oh(), (input, 0), output, index);
+            pool(simd, p, 0..p.oh(), (input, 0), output, index);
         }
     }
 }
@@ -42,19 +39,20 @@ simd_fn! {
 simd_fn! {
     /// The output rows `oh` of one sample, from its rows from `first` on.
     fn forward_rows<S, E>(
-        _simd,
+        simd,
         p: &MaxPoolProblem,
         oh: Range<usize>,
         input: (&[E], usize),
         output: &mut [E],
         index: &mut [u8],
     ) {
-        pool(p, oh, input, output, index);
+        pool(simd, p, oh, input, output, index);
     }
 }
 
 #[inline(always)]
-fn pool<E: Element>(
+fn pool<S: Simd, E: Element>(
+    simd: S,
     p: &MaxPoolProblem,
     oh: Range<usize>,
     (input, first_row): (&[E], usize),
@@ -63,6 +61,8 @@ fn pool<E: Element>(
 ) {
     assert!(p.k <= MAX_WINDOW, "window is {0}x{0}, expected at most 15x15", p.k);
     let row_len = p.ow() * p.c;
+    // The pixels of a window, and their places in it.
+    let mut pixels = [(0, 0); MAX_WINDOW * MAX_WINDOW];
     for (oh_i, (output, index)) in
         oh.zip(output.chunks_exact_mut(row_len).zip(index.chunks_exact_mut(row_len)))
     {
@@ -71,20 +71,51 @@ fn pool<E: Element>(
             output.chunks_exact_mut(p.c).zip(index.chunks_exact_mut(p.c)).enumerate()
         {
             let columns = window(ow_i * p.s, p.k, p.p, p.iw);
-            let first = rows.start * p.k + columns.start;
+            let mut len = 0;
             for row in rows.clone() {
                 for column in columns.clone() {
                     let ih_i = oh_i * p.s + row - p.p - first_row;
                     let pixel = ih_i * p.iw + ow_i * p.s + column - p.p;
-                    let input = &input[pixel * p.c..][..p.c];
-                    let place = row * p.k + column;
-                    if place == first {
-                        output.copy_from_slice(input);
-                        index.fill(place as u8);
-                    } else {
-                        take_greater(input, place as u8, output, index);
-                    }
+                    pixels[len] = (pixel * p.c, (row * p.k + column) as u8);
+                    len += 1;
                 }
+            }
+            take_greatest(simd, &pixels[..len], input, output, index);
+        }
+    }
+}
+
+/// The greatest of some pixels and their places, in each channel.
+#[inline(always)]
+fn take_greatest<S: Simd, E: Element>(
+    simd: S,
+    pixels: &[(usize, u8)],
+    input: &[E],
+    output: &mut [E],
+    index: &mut [u8],
+) {
+    let c = output.len();
+    let Some((&(first, first_place), others)) = pixels.split_first() else { return };
+    assert!(index.len() == c && pixels.iter().all(|(first, _)| first + c <= input.len()));
+    let in_vectors = c - c % S::LANES;
+    for i in (0..in_vectors).step_by(S::LANES) {
+        // SAFETY: all pixels have `c` channels, as asserted above.
+        unsafe {
+            let mut best = [simd.load_at(input, first + i), simd.splat(f32::from(first_place))];
+            for &(pixel, place) in others {
+                let x = [simd.load_at(input, pixel + i), simd.splat(f32::from(place))];
+                best = simd.greater(best, x);
+            }
+            simd.store_exact_at(output, i, best[0]);
+            simd.store_bytes(index.as_mut_ptr().add(i), best[1]);
+        }
+    }
+    for i in in_vectors..c {
+        (output[i], index[i]) = (input[first + i], first_place);
+        for &(pixel, place) in others {
+            let x = input[pixel + i].to_f32();
+            if x > output[i].to_f32() || x.is_nan() {
+                (output[i], index[i]) = (input[pixel + i], place);
             }
         }
     }
@@ -135,21 +166,11 @@ fn window(start: usize, k: usize, padding: usize, len: usize) -> Range<usize> {
     padding.saturating_sub(start)..k.min(len + padding - start)
 }
 
-/// Where `input` is greater than `output`, or NaN, it replaces it.
-#[inline(always)]
-fn take_greater<E: Element>(input: &[E], place: u8, output: &mut [E], index: &mut [u8]) {
-    for ((input, output), index) in input.iter().zip(output).zip(index) {
-        let wins = input.to_f32() > output.to_f32() || input.to_f32().is_nan();
-        *output = if wins { *input } else { *output };
-        *index = if wins { place } else { *index };
-    }
-}
-
 simd_fn! {
     /// Overwrites `grad_input`: each output's gradient goes to the input that won. Gradients that meet are
     /// added in `f32`, in the order of the outputs, and rounded once.
     pub fn backward<S, E>(
-        _simd,
+        simd,
         p: &MaxPoolProblem,
         grad_output: &[E],
         index: &[u8],
@@ -162,7 +183,7 @@ simd_fn! {
             .chunks_exact_mut(input_len)
             .zip(grad_output.chunks_exact(output_len).zip(index.chunks_exact(output_len)))
         {
-            gather(p, 0..p.ih, grad_output, index, grad_input);
+            gather(simd, p, 0..p.ih, grad_output, index, grad_input);
         }
     }
 }
@@ -170,19 +191,20 @@ simd_fn! {
 simd_fn! {
     /// The input rows `ih` of one sample.
     fn backward_rows<S, E>(
-        _simd,
+        simd,
         p: &MaxPoolProblem,
         ih: Range<usize>,
         grad_output: &[E],
         index: &[u8],
         grad_input: &mut [E],
     ) {
-        gather(p, ih, grad_output, index, grad_input);
+        gather(simd, p, ih, grad_output, index, grad_input);
     }
 }
 
 #[inline(always)]
-fn gather<E: Element>(
+fn gather<S: Simd, E: Element>(
+    simd: S,
     p: &MaxPoolProblem,
     ih: Range<usize>,
     grad_output: &[E],
@@ -204,13 +226,7 @@ fn gather<E: Element>(
                     len += 1;
                 }
             }
-            match windows[..len] {
-                [(first, place)] => {
-                    let (grads, places) = (&grad_output[first..], &index[first..]);
-                    take_won(place, &grads[..p.c], &places[..p.c], grad_input);
-                }
-                ref windows => add_won(windows, grad_output, index, grad_input),
-            }
+            add_won(simd, &windows[..len], (grad_output, index), grad_input);
         }
     }
 }
@@ -253,36 +269,33 @@ fn windows_over(position: usize, k: usize, s: usize, num_windows: usize) -> Rang
     first..(position / s + 1).min(num_windows)
 }
 
-/// Gradients from the one window that a pixel lies in, where it has won.
-#[inline(always)]
-fn take_won<E: Element>(place: u8, grads: &[E], places: &[u8], grad_input: &mut [E]) {
-    let zero = E::from_f32(0.0);
-    for ((grad_input, grad), won) in grad_input.iter_mut().zip(grads).zip(places) {
-        *grad_input = if *won == place { *grad } else { zero };
-    }
-}
-
 /// Sums of the gradients from windows that a pixel has won.
 #[inline(always)]
-fn add_won<E: Element>(
+fn add_won<S: Simd, E: Element>(
+    simd: S,
     windows: &[(usize, u8)],
-    grad_output: &[E],
-    index: &[u8],
+    (grad_output, index): (&[E], &[u8]),
     grad_input: &mut [E],
 ) {
-    const CHANNELS: usize = 64;
-    for (i, grad_input) in grad_input.chunks_mut(CHANNELS).enumerate() {
-        let mut sums = [0.0; CHANNELS];
-        for &(first, place) in windows {
-            let first = first + i * CHANNELS;
-            let grads = &grad_output[first..][..grad_input.len()];
-            let places = &index[first..][..grad_input.len()];
-            for ((sum, grad), won) in sums.iter_mut().zip(grads).zip(places) {
-                *sum += if *won == place { grad.to_f32() } else { 0.0 };
+    let c = grad_input.len();
+    assert_eq!(grad_output.len(), index.len());
+    assert!(windows.iter().all(|(first, _)| first + c <= index.len()));
+    let in_vectors = c - c % S::LANES;
+    for i in (0..in_vectors).step_by(S::LANES) {
+        let mut sum = simd.splat(0.0);
+        // SAFETY: all windows have `c` channels, as asserted above.
+        unsafe {
+            for &(first, place) in windows {
+                let grad = simd.load_at(grad_output, first + i);
+                let won = simd.where_byte(index.as_ptr().add(first + i), place, grad);
+                sum = simd.add(sum, won);
             }
+            simd.store_at(grad_input, i, sum);
         }
-        for (grad, sum) in grad_input.iter_mut().zip(&sums) {
-            *grad = E::from_f32(*sum);
-        }
+    }
+    for (i, grad) in grad_input.iter_mut().enumerate().skip(in_vectors) {
+        let won = windows.iter().filter(|(first, place)| index[first + i] == *place);
+        let sum = won.fold(0.0, |sum, (first, _)| sum + grad_output[first + i].to_f32());
+        *grad = E::from_f32(sum);
     }
 }

@@ -82,6 +82,37 @@ impl Simd for Avx2 {
     }
 
     #[inline(always)]
+    fn greater(self, best: [Self::F32; 2], x: [Self::F32; 2]) -> [Self::F32; 2] {
+        // SAFETY: the token.
+        unsafe {
+            let greater = _mm256_cmp_ps::<_CMP_GT_OQ>(x[0], best[0]);
+            let wins = _mm256_or_ps(greater, _mm256_cmp_ps::<_CMP_UNORD_Q>(x[0], x[0]));
+            [_mm256_blendv_ps(best[0], x[0], wins), _mm256_blendv_ps(best[1], x[1], wins)]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn where_byte(self, ptr: *const u8, byte: u8, x: Self::F32) -> Self::F32 {
+        // SAFETY: the token, and the caller's promise.
+        unsafe {
+            let found = _mm_cmpeq_epi8(_mm_loadl_epi64(ptr.cast()), _mm_set1_epi8(byte as i8));
+            _mm256_and_ps(_mm256_castsi256_ps(_mm256_cvtepi8_epi32(found)), x)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bytes(self, ptr: *mut u8, x: Self::F32) {
+        // SAFETY: the token, and the caller's promise.
+        unsafe {
+            let numbers = _mm256_cvttps_epi32(x);
+            let (low, high) =
+                (_mm256_castsi256_si128(numbers), _mm256_extracti128_si256::<1>(numbers));
+            let words = _mm_packus_epi32(low, high);
+            _mm_storel_epi64(ptr.cast(), _mm_packus_epi16(words, words));
+        }
+    }
+
+    #[inline(always)]
     unsafe fn load_ptr(self, ptr: *const f32) -> Self::F32 {
         // SAFETY: the token, and the caller's promise.
         unsafe { _mm256_loadu_ps(ptr) }

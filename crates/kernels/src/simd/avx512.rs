@@ -109,6 +109,34 @@ impl<const BF16: bool> Simd for Avx512<BF16> {
     }
 
     #[inline(always)]
+    fn greater(self, best: [Self::F32; 2], x: [Self::F32; 2]) -> [Self::F32; 2] {
+        // SAFETY: the token.
+        unsafe {
+            let wins = _mm512_cmp_ps_mask::<_CMP_GT_OQ>(x[0], best[0])
+                | _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(x[0], x[0]);
+            [_mm512_mask_mov_ps(best[0], wins, x[0]), _mm512_mask_mov_ps(best[1], wins, x[1])]
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn where_byte(self, ptr: *const u8, byte: u8, x: Self::F32) -> Self::F32 {
+        // SAFETY: the token, and the caller's promise.
+        unsafe {
+            let found = _mm_cmpeq_epi8_mask(_mm_loadu_si128(ptr.cast()), _mm_set1_epi8(byte as i8));
+            _mm512_maskz_mov_ps(found, x)
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn store_bytes(self, ptr: *mut u8, x: Self::F32) {
+        // SAFETY: the token, and the caller's promise.
+        unsafe {
+            let bytes = _mm512_cvtepi32_epi8(_mm512_cvttps_epi32(x));
+            _mm_storeu_si128(ptr.cast(), bytes);
+        }
+    }
+
+    #[inline(always)]
     unsafe fn load_ptr(self, ptr: *const f32) -> Self::F32 {
         // SAFETY: the token, and the caller's promise.
         unsafe { _mm512_loadu_ps(ptr) }

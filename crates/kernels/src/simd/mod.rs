@@ -52,6 +52,19 @@ pub trait Simd: Copy {
     /// `grad` where not `output ≤ 0`, else 0.
     fn relu_mask(self, output: Self::F32, grad: Self::F32) -> Self::F32;
 
+    /// `x` and its place in the lanes where it is greater than `best` or NaN, else `best` and its place.
+    fn greater(self, best: [Self::F32; 2], x: [Self::F32; 2]) -> [Self::F32; 2];
+    /// `x` in the lanes whose byte is `byte`, else 0.
+    ///
+    /// # Safety
+    /// `LANES` bytes must be readable at `ptr`.
+    unsafe fn where_byte(self, ptr: *const u8, byte: u8, x: Self::F32) -> Self::F32;
+    /// Writes `LANES` bytes at `ptr`, whole numbers from 0 to 255.
+    ///
+    /// # Safety
+    /// They must be writable.
+    unsafe fn store_bytes(self, ptr: *mut u8, x: Self::F32);
+
     /// The `LANES` elements at `ptr`.
     ///
     /// # Safety

@@ -63,6 +63,32 @@ impl Simd for Portable {
     }
 
     #[inline(always)]
+    fn greater(self, mut best: [Self::F32; 2], x: [Self::F32; 2]) -> [Self::F32; 2] {
+        for i in 0..LANES {
+            let wins = x[0][i] > best[0][i] || x[0][i].is_nan();
+            best[0][i] = if wins { x[0][i] } else { best[0][i] };
+            best[1][i] = if wins { x[1][i] } else { best[1][i] };
+        }
+        best
+    }
+
+    #[inline(always)]
+    unsafe fn where_byte(self, ptr: *const u8, byte: u8, mut x: Self::F32) -> Self::F32 {
+        // SAFETY: the caller's promise.
+        let bytes = unsafe { ptr.cast::<[u8; LANES]>().read() };
+        for (x, found) in x.iter_mut().zip(bytes) {
+            *x = if found == byte { *x } else { 0.0 };
+        }
+        x
+    }
+
+    #[inline(always)]
+    unsafe fn store_bytes(self, ptr: *mut u8, x: Self::F32) {
+        // SAFETY: the caller's promise.
+        unsafe { ptr.cast::<[u8; LANES]>().write(x.map(|x| x as u8)) }
+    }
+
+    #[inline(always)]
     unsafe fn load_ptr(self, ptr: *const f32) -> Self::F32 {
         // SAFETY: the caller's promise; arrays of f32 have the alignment of f32.
         unsafe { ptr.cast::<Self::F32>().read() }
