@@ -61,11 +61,12 @@ impl<E> Conv<E> {
         (channels, problem)
     }
 
-    /// Elements of the operands of a group's gradient that can be kept, where so many samples are taken at
+    /// Elements of the operands of a group's gradient, if they can be kept, where so many samples are taken at
     /// once.
     pub(crate) fn kept_len(&self, group_len: usize, at_once: usize) -> Option<usize> {
-        let samples = (0..group_len).step_by(at_once).map(|first| at_once.min(group_len - first));
-        samples.map(|n| self.kernel.kept_len(&self.problem.with_n(n))).sum()
+        let of_samples = |n| self.kernel.kept_len(&self.problem.with_n(n));
+        let whole = of_samples(at_once)?.saturating_mul(group_len / at_once);
+        Some(whole.saturating_add(of_samples(group_len % at_once)?))
     }
 
     /// Adds the other groups' gradients, in order, to the first's, or puts their parts behind each other, and

@@ -15,7 +15,7 @@ use crate::{Mode, PlanError, PlanOptions};
 use rayon::prelude::*;
 use residua_graph::{Graph, Weights};
 use residua_kernels::conv2d::{ConvElement, KeptOperands};
-use residua_kernels::{Aligned, convert, scratch};
+use residua_kernels::{Aligned, convert, max_pool, scratch};
 use std::sync::{Mutex, MutexGuard, RwLock};
 
 /// The fewest samples of a group in training, unless that gives fewer than [`MIN_GROUPS`]: with fewer, its
@@ -104,12 +104,13 @@ impl<E: ConvElement> Executor<E> {
             let problem = conv.problem.with_n(most_at_once.min(group_len));
             conv.kernel.scratch_len(&problem)
         });
-        let scratch_len = scratch_len.max().unwrap_or(0);
+        let for_pools = pools.iter().map(max_pool::scratch_len::<E>);
+        let scratch_len = scratch_len.chain(for_pools).max().unwrap_or(0);
         let mut shared =
             Shared { isa: options.isa, convs, norms, pools, local: Vec::new(), kept: Vec::new() };
-        let kept_bytes = kept_lens.iter().sum::<usize>() * size_of::<f32>();
-        let group_bytes = sizes.bytes(&shared).saturating_add(kept_bytes);
-        memory::expect(group_bytes.saturating_mul(num_groups), options.batch_size)?;
+        let kept_len = kept_lens.iter().fold(0_usize, |sum, &len| sum.saturating_add(len));
+        let kept_bytes = kept_len.saturating_mul(num_groups * size_of::<f32>());
+        memory::expect(sizes.bytes(&shared).saturating_add(kept_bytes), options.batch_size)?;
         let groups = Group::all_of(&shared, &sizes).into_iter().map(Mutex::new).collect();
         let operands = |len| RwLock::new(KeptOperands::with_len(len));
         let of_groups = |len: usize| (0..num_groups).map(|_| operands(len)).collect();

@@ -4,7 +4,7 @@
 //!
 //! What only goes from one half of a joined step to the other is not stored. Where a batch norm's
 //! output has no other reader than a convolution, the backward makes it again from the batch norm's
-//! input, which it reads anyway.
+//! input, which it reads anyway. A max pool's backward wants no input.
 
 use crate::step::{GradOutput, GradSlot, Input, Mask, Residual, Slot, Step};
 use std::collections::{HashMap, HashSet};

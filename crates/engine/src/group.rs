@@ -55,15 +55,17 @@ pub(crate) struct GroupSizes<'a> {
 }
 
 impl GroupSizes<'_> {
-    /// Bytes of activations, gradients and gradients of weights that a group keeps.
+    /// Bytes of activations, gradients and gradients of weights that all groups keep.
     pub(crate) fn bytes<E>(&self, shared: &Shared<E>) -> usize {
         let values = self.activations.iter().chain(self.grads);
         let values = values.fold(0_usize, |sum, &len| sum.saturating_add(len));
         let weights = shared.convs.iter().filter(|_| self.train);
-        // The first group's part is the smallest, the others' by a block of channels larger at most.
-        let weights = weights.map(|conv| conv.group_grad_len(self.num_groups - 1, self.num_groups));
+        let weights = weights.flat_map(|conv| {
+            (0..self.num_groups).map(|group| conv.group_grad_len(group, self.num_groups))
+        });
         let weights = weights.fold(0_usize, usize::saturating_add);
-        let bytes = values.saturating_mul(self.num_kept).saturating_mul(size_of::<E>());
+        let samples = self.num_kept.saturating_mul(self.num_groups);
+        let bytes = values.saturating_mul(samples).saturating_mul(size_of::<E>());
         bytes.saturating_add(weights.saturating_mul(size_of::<f32>()))
     }
 }
@@ -390,7 +392,7 @@ impl<E: ConvElement> Group<E> {
         }
     }
 
-    /// What a convolution reads, which is stored in `kept` too.
+    /// What a convolution or a max pool reads, which is stored in `kept` too.
     fn source<'a>(
         &'a self,
         shared: &'a Shared<E>,

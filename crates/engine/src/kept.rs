@@ -22,7 +22,10 @@ pub(crate) fn plan<E>(
         for step in &mut phases[i].steps {
             let Step::ConvGrad { conv, keep, .. } = step else { continue };
             let of_conv = &mut convs[*conv];
-            let Some(len) = of_conv.kept_len(group_len, at_once) else { continue };
+            // Groups have this many samples or one less, which may take more room.
+            let of_group = [group_len, group_len - 1].map(|n| of_conv.kept_len(n, at_once));
+            let [Some(longer), Some(shorter)] = of_group else { continue };
+            let len = longer.max(shorter);
             if len < of_conv.packed_grad_len() {
                 of_conv.in_parts = true;
                 // What the phase before keeps is read meanwhile.

@@ -19,7 +19,8 @@ pub struct StepReport {
     pub kernel: Option<&'static str>,
     /// Floating-point operations of its convolutions for a batch, two for a multiply-add.
     pub operations: u64,
-    /// Bytes of activations, gradients and packed weights that it touches for a batch, each once.
+    /// Bytes of activations, gradients and packed weights that it touches for a batch, each once; without
+    /// operands that are kept for a later step.
     pub bytes: u64,
     /// What all threads together have spent on it since the plan was made.
     pub spent: Duration,
@@ -132,7 +133,7 @@ impl<E> Reporter<'_, E> {
         }
     }
 
-    /// What makes a convolution's input on its way.
+    /// What makes a step's input on its way.
     fn made(&self, input: Input) -> Vec<String> {
         match input {
             Input::Stored(_) => Vec::new(),

@@ -18,7 +18,7 @@ pub(crate) struct GradSlot {
     pub(crate) local: bool,
 }
 
-/// What a convolution reads.
+/// What a convolution or a max pool reads.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Input {
     Stored(Slot),
@@ -84,7 +84,7 @@ pub(crate) enum Mask {
     Normalised,
 }
 
-/// One kernel call on some samples of a group. `conv`, `norm` and `pool` are indices into the plan's
+/// One kernel call on some samples of a group, or on the whole batch. `conv`, `norm` and `pool` are indices into the plan's
 /// lists of them.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Step {

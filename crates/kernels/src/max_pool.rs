@@ -85,6 +85,12 @@ fn pool<S: Simd, E: Element>(
     }
 }
 
+/// Panics unless all `c` channels of the pixels are among so many elements.
+#[inline(always)]
+fn assert_within(pixels: &[(usize, u8)], c: usize, len: usize) {
+    assert!(pixels.iter().all(|(first, _)| *first <= len && c <= len - first));
+}
+
 /// The greatest of some pixels and their places, in each channel.
 #[inline(always)]
 fn take_greatest<S: Simd, E: Element>(
@@ -96,7 +102,8 @@ fn take_greatest<S: Simd, E: Element>(
 ) {
     let c = output.len();
     let Some((&(first, first_place), others)) = pixels.split_first() else { return };
-    assert!(index.len() == c && pixels.iter().all(|(first, _)| first + c <= input.len()));
+    assert_eq!(index.len(), c);
+    assert_within(pixels, c, input.len());
     let in_vectors = c - c % S::LANES;
     for i in (0..in_vectors).step_by(S::LANES) {
         // SAFETY: all pixels have `c` channels, as asserted above.
@@ -121,11 +128,27 @@ fn take_greatest<S: Simd, E: Element>(
     }
 }
 
+/// Output rows that a joined forward makes at once.
+fn rows_at_once(p: &MaxPoolProblem) -> usize {
+    (ROWS_LEN / (p.iw * p.c)).saturating_sub(p.k) / p.s + 1
+}
+
+/// Elements of the input rows that these see.
+fn made_len(p: &MaxPoolProblem) -> usize {
+    ((rows_at_once(p) - 1) * p.s + p.k) * p.iw * p.c
+}
+
+/// Elements of working memory that a thread needs for [`forward_of`]; see [`scratch::reserve`].
+pub fn scratch_len<E: Element>(p: &MaxPoolProblem) -> usize {
+    scratch::len_of::<E>(made_len(p))
+}
+
 /// As [`forward`], of an input that may be a batch norm's output: then it is made some rows at a time and not
 /// stored.
 ///
 /// # Panics
-/// The sizes are not the problem's, or the input is to be stored too, or a gradient.
+/// The sizes are not the problem's, a window is larger than 15×15, or the input is a gradient or a batch norm's
+/// output that is to be stored too or has something added.
 pub fn forward_of<E: Element>(
     isa: Isa,
     p: &MaxPoolProblem,
@@ -142,9 +165,9 @@ pub fn forward_of<E: Element>(
     assert_eq!(from.input.len(), p.input_len());
     assert_eq!((output.len(), index.len()), (p.output_len(), p.output_len()));
     let (row_len, sample_len) = (p.iw * p.c, p.ih * p.iw * p.c);
-    let at_once = (ROWS_LEN / row_len).saturating_sub(p.k) / p.s + 1;
+    let at_once = rows_at_once(p);
     let parts = (0..p.n).flat_map(|n_i| (0..p.oh()).step_by(at_once).map(move |oh_i| (n_i, oh_i)));
-    scratch::with_operands::<E, _>(((at_once - 1) * p.s + p.k) * row_len, |made| {
+    scratch::with_operands::<E, _>(made_len(p), |made| {
         for (n_i, first) in parts {
             let oh = first..p.oh().min(first + at_once);
             let rows = (oh.start * p.s).saturating_sub(p.p)
@@ -211,6 +234,7 @@ fn gather<S: Simd, E: Element>(
     index: &[u8],
     grad_input: &mut [E],
 ) {
+    assert!(p.k <= MAX_WINDOW, "window is {0}x{0}, expected at most 15x15", p.k);
     // The windows that a pixel lies in, and where in them.
     let mut windows = [(0, 0); MAX_WINDOW * MAX_WINDOW];
     for (ih_i, grad_input) in ih.zip(grad_input.chunks_exact_mut(p.iw * p.c)) {
@@ -279,7 +303,7 @@ fn add_won<S: Simd, E: Element>(
 ) {
     let c = grad_input.len();
     assert_eq!(grad_output.len(), index.len());
-    assert!(windows.iter().all(|(first, _)| first + c <= index.len()));
+    assert_within(windows, c, index.len());
     let in_vectors = c - c % S::LANES;
     for i in (0..in_vectors).step_by(S::LANES) {
         let mut sum = simd.splat(0.0);

@@ -295,3 +295,12 @@ fn joined_sums_are_those_of_a_pass_after() {
         assert!(run(true) == run(false), "{p:?}, {isa}");
     }
 }
+
+#[test]
+#[should_panic]
+fn sizes_that_wrap_are_refused() {
+    let iw = (1 << 60) + 1;
+    let p = MaxPoolProblem { n: 1, c: 16, ih: 1, iw, k: 1, s: (1 << 60) - 1, p: 0 };
+    let (mut output, mut index) = ([0.0; 32], [0; 32]);
+    max_pool::forward(Isa::Portable, &p, &[0.0_f32; 16], &mut output, &mut index);
+}

@@ -3,7 +3,7 @@
 use crate::architectures;
 use crate::case::Case;
 use crate::rounding::Truth;
-use residua_engine::{Isa, Mode, Plan, PlanOptions, Precision, ThreadPool};
+use residua_engine::{Isa, Mode, Plan, PlanError, PlanOptions, Precision, ThreadPool};
 use residua_graph::{Conv2d, Graph, GraphBuilder, GraphError, Shape};
 use residua_testkit::Check;
 
@@ -70,4 +70,43 @@ fn gradients_of_kept_operands_are_those_of_the_whole_batch() -> Check {
         truth.check(&got).map_err(|failure| failure.of(&isa.to_string()))?;
     }
     Ok(())
+}
+
+#[test]
+fn operands_of_a_shorter_group_may_take_more_room() -> Result<(), Box<dyn std::error::Error>> {
+    let mut b = GraphBuilder::new(Shape::image(4, 8, 8));
+    let x = b.conv2d("conv0", b.input(), Conv2d::square(256, 1))?;
+    let x = b.batch_norm("bn0", x)?;
+    // 16 samples are laid out as 6, 6 and 4, in 8 steps of 32 positions, 15 as 5, 5 and 5, in 9.
+    let x = b.conv2d("conv1", x, Conv2d::square(512, 1).stride(2))?;
+    let x = b.batch_norm("bn1", x)?;
+    let pooled = b.global_avg_pool("avgpool", x);
+    let logits = b.linear("fc", pooled, 10)?;
+    let graph = b.finish(logits);
+    for (isa, batch_size) in Isa::supported().flat_map(|isa| [(isa, 64), (isa, 63)]) {
+        let options =
+            PlanOptions { batch_size, mode: Mode::Train, precision: Precision::Bf16, isa };
+        let mut plan = Plan::new(&graph, &options)?;
+        let is_kept = |part: &String| part == "gradient of conv1 (weight, of what is kept)";
+        let kept = plan.report().iter().flat_map(|step| &step.parts).any(is_kept);
+        assert_eq!(kept, isa >= Isa::Avx512Bf16, "{isa}");
+        let Case { mut weights, input, grad_logits, .. } = Case::random(&graph, batch_size, 1);
+        let mut logits = vec![f32::NAN; grad_logits.len()];
+        let mut grads = vec![f32::NAN; weights.params.len()];
+        plan.forward_train(&mut weights, &input, &mut logits);
+        plan.backward(&weights, &grad_logits, &mut grads);
+        assert!(grads.iter().all(|grad| grad.is_finite()), "{isa}, batch {batch_size}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_batch_that_no_machine_has_room_for_is_refused_at_once() {
+    let graph = wide().expect("a valid graph");
+    let options = PlanOptions {
+        batch_size: 1 << 40,
+        precision: Precision::Bf16,
+        ..PlanOptions::train(1).expect("a level")
+    };
+    assert!(matches!(Plan::new(&graph, &options), Err(PlanError::TooLarge { .. })));
 }

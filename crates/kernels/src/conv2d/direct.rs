@@ -51,9 +51,6 @@ enum WeightGrad<'a> {
     Kept(&'a mut KeptOperands),
 }
 
-/// Elements of f32 in a cache line.
-const LINE_LEN: usize = 16;
-
 impl<M: Multiply> Direct<M> {
     fn input_padding(p: &Conv2dProblem, oh: &Range<usize>) -> Padding {
         Self::spread(p, geometry::input_padding(p, oh))
@@ -231,7 +228,9 @@ impl<M: Multiply> Direct<M> {
             }
             WeightGrad::Kept(kept) => {
                 let p = p.with_n(operands.num_samples);
-                let len = grads.kept_len(&p, p.n).expect("operands that can be kept");
+                let Some(len) = grads.kept_len(&p, p.n) else {
+                    panic!("{} keeps no operands", self.0.name())
+                };
                 grads.keep(&p, operands, memory, kept.add(&p, len));
             }
         }
@@ -282,7 +281,7 @@ impl<M: Multiply> Conv2dKernel<M::Activation> for Direct<M> {
     }
 
     fn scratch_len(&self, p: &Conv2dProblem) -> usize {
-        let p = &longest_part(p);
+        let (p, _) = &longest_part(p);
         let forward = self.forward_memory(p, &(0..p.oh())).1;
         let backward = self.backward_memory(p, self.most_in_backward(p));
         scratch::len_of::<M::Operand>(forward.total().max(backward.total()))
@@ -378,18 +377,17 @@ impl<M: Multiply> Conv2dKernel<M::Activation> for Direct<M> {
     }
 
     fn kept_len(&self, p: &Conv2dProblem) -> Option<usize> {
+        let grads = self.0.grads();
         // Of no samples, too, only what can be kept.
-        self.0.grads().kept_len(p, 1)?;
-        let of_part = |p: Conv2dProblem| {
-            let few = self.few_in_backward(&p);
-            let pieces = (0..p.n).step_by(few).map(|first| few.min(p.n - first));
-            let lens = pieces.map(|num_samples| {
-                let len = self.0.grads().kept_len(&p, num_samples)?;
-                Some(scratch::len_of::<M::Operand>(len).next_multiple_of(LINE_LEN))
-            });
-            lens.sum::<Option<usize>>()
+        grads.kept_len(p, 1)?;
+        let (part, num_parts) = longest_part(p);
+        let few = self.few_in_backward(&part);
+        let room = |num_samples| match num_samples {
+            0 => Some(0),
+            _ => grads.kept_len(&part, num_samples).map(KeptOperands::room::<M::Operand>),
         };
-        parts(p).map(of_part).sum()
+        let whole = room(few.min(part.n))?.saturating_mul(part.n / few);
+        Some(whole.saturating_add(room(part.n % few)?).saturating_mul(num_parts))
     }
 
     fn grad_weight_of_kept(
@@ -404,6 +402,9 @@ impl<M: Multiply> Conv2dKernel<M::Activation> for Direct<M> {
         let part = Conv2dProblem { oc: oc.len(), ..*p };
         assert_eq!(packed_grad.len(), self.packed_grad_len(&part));
         let pieces = kept.iter().flat_map(|kept| kept.pieces());
+        let weights = |p: &Conv2dProblem| (p.ic, p.oc, p.kh, p.kw, p.sh, p.sw);
+        let are_of_weight = pieces.clone().all(|(piece, _)| weights(piece) == weights(p));
+        assert!(are_of_weight, "operands that are kept are of another convolution than {p}");
         self.0.grads().run_kept(p, oc, pieces, packed_grad);
     }
 }

@@ -31,13 +31,14 @@ pub(super) fn parts(p: &Conv2dProblem) -> impl Iterator<Item = Conv2dProblem> {
     })
 }
 
-/// The largest of the [`parts`] of this many samples or fewer.
-pub(super) fn longest_part(p: &Conv2dProblem) -> Conv2dProblem {
+/// The largest of the [`parts`] of this many samples or fewer, and how many there are.
+pub(super) fn longest_part(p: &Conv2dProblem) -> (Conv2dProblem, usize) {
     if is_pointwise(p) {
-        let num_pixels = p.n * p.ih * p.iw;
-        Conv2dProblem { n: 1, ih: 1, iw: num_pixels.min(pixels_at_once(p)), ..*p }
+        let (num_pixels, at_once) = (p.n * p.ih * p.iw, pixels_at_once(p));
+        let part = Conv2dProblem { n: 1, ih: 1, iw: num_pixels.min(at_once), ..*p };
+        (part, num_pixels.div_ceil(at_once))
     } else {
-        *p
+        (*p, 1)
     }
 }
 

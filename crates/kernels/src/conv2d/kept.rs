@@ -2,7 +2,7 @@
 //! to write and read if it is made once over the whole batch, some of its output channels on each thread,
 //! than once for some samples on each thread, to be added up.
 
-use crate::{Aligned, Conv2dProblem};
+use crate::{Aligned, Conv2dProblem, scratch};
 use bytemuck::Pod;
 use std::ops::Range;
 
@@ -28,13 +28,19 @@ impl KeptOperands {
         self.pieces.clear();
     }
 
-    /// Room for some samples after those that there are, whole cache lines of it.
+    /// Elements that hold so many operands: whole cache lines.
+    pub(super) fn room<T>(len: usize) -> usize {
+        const LINE_LEN: usize = 16;
+        scratch::len_of::<T>(len).next_multiple_of(LINE_LEN)
+    }
+
+    /// Memory for some samples behind those that there are.
     ///
     /// # Panics
-    /// There is none.
+    /// There is no room for them.
     pub(super) fn add<T: Pod>(&mut self, p: &Conv2dProblem, len: usize) -> &mut [T] {
         let first = self.pieces.last().map_or(0, |(_, last)| last.end);
-        let range = first..first + (len * size_of::<T>()).div_ceil(64) * 16;
+        let range = first..first + Self::room::<T>(len);
         let (end, room) = (range.end, self.memory.len());
         assert!(end <= room, "operands of {p} take {end} elements, of {room}");
         self.pieces.push((*p, range.clone()));

@@ -125,7 +125,8 @@ pub enum GradWeight<'a> {
         /// Whether it is added to what is there.
         accumulate: bool,
     },
-    /// Its operands are kept, behind those that are there.
+    /// Its operands are kept, behind those that are there. The backward panics if there is no room for them or
+    /// the kernel keeps none; see [`Conv2dKernel::kept_len`].
     Kept(&'a mut KeptOperands),
 }
 
@@ -239,7 +240,7 @@ pub trait Conv2dKernel<E>: Sync + std::fmt::Debug {
     /// Writes a packed gradient in the weight's layout.
     fn unpack_grad(&self, p: &Conv2dProblem, packed_grad: &[f32], grad_weight: &mut [f32]);
 
-    /// Elements of the [`KeptOperands`] that a backward of these samples adds, if this kernel can keep them.
+    /// The most elements of [`KeptOperands`] that a backward of these samples adds, if this kernel can keep them.
     fn kept_len(&self, _p: &Conv2dProblem) -> Option<usize> {
         None
     }
@@ -247,7 +248,8 @@ pub trait Conv2dKernel<E>: Sync + std::fmt::Debug {
     /// that of a convolution with no others; it overwrites `packed_grad`. Samples are added up in order.
     ///
     /// # Panics
-    /// The channels don't begin at a multiple of [`PART_CHANNELS`], or this kernel keeps nothing.
+    /// The channels don't begin at a multiple of [`PART_CHANNELS`] or are not all there, `packed_grad` has another
+    /// length, the operands are another convolution's, or this kernel keeps nothing.
     fn grad_weight_of_kept(
         &self,
         p: &Conv2dProblem,
@@ -255,7 +257,7 @@ pub trait Conv2dKernel<E>: Sync + std::fmt::Debug {
         _kept: &[&KeptOperands],
         _packed_grad: &mut [f32],
     ) {
-        unreachable!("{} keeps nothing of {p}", self.name())
+        panic!("{} keeps no operands of {p}", self.name())
     }
 }
 

@@ -120,19 +120,27 @@ pub(crate) fn keeping<E: Format>(p: &P) -> Vec<OfKept<E>> {
 }
 
 impl<E: Format> OfKept<E> {
+    /// Of the first sample, then of the others.
     fn keep(&self, p: &P, input: &[f32], grad_output: &[f32]) -> KeptOperands {
         let kernel = self.0.0;
-        let mut kept = KeptOperands::with_len(kernel.kept_len(p).expect("one that keeps"));
-        kernel.run_backward(
-            p,
-            Backward {
+        let first = p.n.min(1);
+        let parts = [p.with_n(first), p.with_n(p.n - first)];
+        let lens = parts.map(|p| kernel.kept_len(&p).expect("one that keeps"));
+        let mut kept = KeptOperands::with_len(lens.iter().sum());
+        let (first_input, input) = input.split_at(parts[0].input_len());
+        let (first_grad, grad_output) = grad_output.split_at(parts[0].output_len());
+        for (p, (input, grad_output)) in
+            parts.iter().zip([(first_input, first_grad), (input, grad_output)])
+        {
+            let call = Backward {
                 input: Source::Stored(&stored(input)),
                 grad_output: Source::Stored(&stored(grad_output)),
                 packed_backward: &[],
                 grad_input: None,
                 grad_weight: Some(GradWeight::Kept(&mut kept)),
-            },
-        );
+            };
+            kernel.run_backward(p, call);
+        }
         kept
     }
 }
@@ -173,12 +181,14 @@ impl<E: Format> Convolution for OfKept<E> {
         let kept: Vec<_> =
             batches.iter().map(|(input, grad_output)| self.keep(p, input, grad_output)).collect();
         let kept: Vec<_> = kept.iter().collect();
-        for first in (0..p.oc).step_by(PART_CHANNELS) {
-            let part = P { oc: PART_CHANNELS.min(p.oc - first), ..*p };
+        // The smallest part, and one of all that is left.
+        let middle = PART_CHANNELS.min(p.oc);
+        for oc in [0..middle, middle..p.oc].into_iter().filter(|oc| !oc.is_empty()) {
+            let part = P { oc: oc.len(), ..*p };
+            let first = oc.start * p.ic * p.kh * p.kw;
             let mut packed = Guarded::poisoned(kernel.packed_grad_len(&part));
-            kernel.grad_weight_of_kept(p, first..first + part.oc, &kept, &mut packed);
+            kernel.grad_weight_of_kept(p, oc, &kept, &mut packed);
             self.0.assert_written(p, &packed);
-            let first = first * p.ic * p.kh * p.kw;
             let grad_weight = &mut grad_weight[first..first + part.weight_len()];
             kernel.unpack_grad(&part, &packed, grad_weight);
         }

@@ -3,7 +3,7 @@
 
 use super::backward_weight::{at_positions, pair_phases};
 use super::grad_blocks::{GradBlocks, GradCall, MAX_COLS};
-use super::layout::{Layout, lines};
+use super::layout::Layout;
 use super::pixels::Pixels;
 use super::transpose::transpose;
 use super::{B_TILE, STEP, TILE};
@@ -17,14 +17,14 @@ use std::ops::Range;
 
 /// Elements that are kept.
 pub(super) fn len(layout: &Layout<'_>) -> usize {
-    lines(rows_len(layout)) + layout.all_pairs_len()
+    kept_rows_len(layout) + layout.all_pairs_len()
 }
 
 fn num_steps(layout: &Layout<'_>) -> usize {
     layout.num_grad_positions().div_ceil(STEP)
 }
 
-fn rows_len(layout: &Layout<'_>) -> usize {
+fn kept_rows_len(layout: &Layout<'_>) -> usize {
     layout.oc_tiles * num_steps(layout) * B_TILE
 }
 
@@ -36,8 +36,8 @@ pub(super) fn keep(
     kept: &mut [bf16],
 ) {
     let (phases, grad) = at_positions(layout, operands, memory);
-    let (rows, pairs) = kept.split_at_mut(lines(rows_len(layout)));
-    transpose(grad, layout.p.oc, &mut rows[..rows_len(layout)]);
+    let (rows, pairs) = kept.split_at_mut(kept_rows_len(layout));
+    transpose(grad, layout.p.oc, rows);
     pair_phases(layout, phases, 0, pairs);
 }
 
@@ -50,7 +50,7 @@ pub(super) fn multiply<'a, B: GradBlocks>(
     kept: impl Iterator<Item = (&'a Conv2dProblem, &'a [bf16])> + Clone,
     packed_grad: &mut [f32],
 ) {
-    if kept.clone().all(|(piece, _)| piece.n == 0) {
+    if kept.clone().next().is_none() {
         return packed_grad.fill(0.0);
     }
     // What does not depend on samples.
@@ -75,12 +75,12 @@ pub(super) fn multiply<'a, B: GradBlocks>(
                 let tile = ((first_row + i / block_cols) * num_cols + col) * TILE * TILE;
                 *c = packed_grad[tile..][..TILE * TILE].as_mut_ptr();
             }
-            for (piece, operands) in kept.clone().filter(|(piece, _)| piece.n > 0) {
+            for (piece, operands) in kept.clone() {
                 if *layout.p != *piece || layout.num_samples != piece.n {
                     layout = Layout::whole(piece, piece.n);
                 }
                 let num_steps = num_steps(&layout);
-                let (rows, pairs) = operands.split_at(lines(rows_len(&layout)));
+                let (rows, pairs) = operands.split_at(kept_rows_len(&layout));
                 for (i, a) in call.a[..num_rows].iter_mut().enumerate() {
                     let first = (first_tile + first_row + i) * num_steps * B_TILE;
                     *a = rows[first..][..num_steps * B_TILE].as_ptr();

@@ -276,7 +276,7 @@ impl Conv2dKernel<f32> for Winograd {
             GradWeight::Packed { packed_grad, accumulate } => {
                 begin_grad(packed_grad, accumulate, p.n)
             }
-            GradWeight::Kept(_) => unreachable!("{} keeps nothing", self.name()),
+            GradWeight::Kept(_) => panic!("{} keeps no operands", self.name()),
         });
         let (x_walk, walk) = (Walk::forward(p), Walk::backward_data(p));
         let few = x_walk.samples_at_once(p.n).max(walk.samples_at_once(p.n));
