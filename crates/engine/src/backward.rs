@@ -1,6 +1,8 @@
 //! From forward steps to backward steps.
 
-use crate::step::{GradInput, GradOutput, GradSlot, GradSums, Input, Mask, Residual, Slot, Step};
+use crate::step::{
+    Addend, GradInput, GradOutput, GradSlot, GradSums, Input, Mask, Residual, Slot, Step,
+};
 use std::collections::HashMap;
 
 /// What the backward of some forward steps needs.
@@ -60,7 +62,7 @@ impl Compiler {
                 let Some(grad_output) = self.grads.remove(&output) else { return };
                 let grad_input = self.accumulating(slot).map(|(grad, accumulate)| GradInput {
                     grad,
-                    accumulate,
+                    addend: if accumulate { Addend::InPlace } else { Addend::None },
                     sums: None,
                 });
                 let (input, grad) = (Input::Stored(slot), GradOutput::Stored(grad_output));

@@ -1,12 +1,13 @@
 //! Joins steps that follow each other: a zero-padding shortcut and the batch norm that it is added to, a
 //! batch norm and the convolution or max pool that reads it, a convolution and the sums over its result, and
-//! the last two in the backward as well.
+//! the last two in the backward as well, where a zero-padding shortcut's gradient is joined to that of the
+//! convolution beside it.
 //!
 //! What only goes from one half of a joined step to the other is not stored. Where a batch norm's
 //! output has no other reader than a convolution, the backward makes it again from the batch norm's
 //! input, which it reads anyway. A max pool's backward wants no input.
 
-use crate::step::{GradOutput, GradSlot, Input, Mask, Residual, Slot, Step};
+use crate::step::{Addend, GradInput, GradOutput, GradSlot, Input, Mask, Residual, Slot, Step};
 use std::collections::{HashMap, HashSet};
 
 /// Joins forward steps; returns the activations that are not stored, with how they are made.
@@ -84,6 +85,7 @@ pub(crate) fn backward(
     unstored: &HashMap<Slot, Input>,
     has_bias: impl Fn(usize) -> bool,
 ) {
+    join_shortcut_grads(steps);
     let mut users: HashMap<GradSlot, usize> = HashMap::new();
     for step in &*steps {
         step.grad_slots().into_iter().for_each(|slot| *users.entry(slot).or_default() += 1);
@@ -130,6 +132,41 @@ pub(crate) fn backward(
     *steps = fused;
 }
 
+/// Joins gradients of zero-padding shortcuts to those of the convolutions that are added to them next, where
+/// what they are made of is the same until then.
+fn join_shortcut_grads(steps: &mut Vec<Step>) {
+    let mut i = 0;
+    while i < steps.len() {
+        let (before, rest) = steps.split_at_mut(i + 1);
+        let is_joined = match before[i] {
+            Step::ZeroPadGrad { problem, grad_output, grad_input, accumulate: false } => {
+                let addend = Addend::ZeroPad { problem, grad_output };
+                let is_kept = rest.iter().all(|step| !step.grad_slots().contains(&grad_output));
+                is_kept && replace_addend(rest, grad_input, addend)
+            }
+            _ => false,
+        };
+        match is_joined {
+            true => drop(steps.remove(i)),
+            false => i += 1,
+        }
+    }
+}
+
+/// Lets a convolution add its gradient to this instead of to `grad`, if it is the next to touch that.
+fn replace_addend(steps: &mut [Step], grad: GradSlot, by: Addend) -> bool {
+    let next = steps.iter_mut().find(|step| step.grad_slots().contains(&grad));
+    match next {
+        Some(Step::ConvGrad { grad_input: Some(GradInput { grad: to, addend, .. }), .. })
+            if *to == grad && *addend == Addend::InPlace =>
+        {
+            *addend = by;
+            true
+        }
+        _ => false,
+    }
+}
+
 /// Lets a step make again what it reads, if that is not stored.
 fn read_unstored(step: &mut Step, unstored: &HashMap<Slot, Input>) {
     match step {
@@ -156,10 +193,11 @@ mod tests {
 
     /// A block whose zero-padding shortcut is added to a batch norm's output, once or twice.
     fn block(times: usize) -> Graph {
-        let mut b = GraphBuilder::new(Shape::image(4, 6, 6));
-        let shortcut = b.zero_pad("downsample", b.input(), 8, 2).unwrap();
+        let mut b = GraphBuilder::new(Shape::image(3, 6, 6));
+        let input = b.conv2d("stem", b.input(), Conv2d::square(4, 1)).unwrap();
+        let shortcut = b.zero_pad("downsample", input, 8, 2).unwrap();
         let conv = Conv2d { padding: [1; 2], stride: [2; 2], ..Conv2d::square(8, 3) };
-        let conv = b.conv2d("conv", b.input(), conv).unwrap();
+        let conv = b.conv2d("conv", input, conv).unwrap();
         let mut sum = b.batch_norm("bn", conv).unwrap();
         for i in 0..times {
             sum = b.add(&format!("add{i}"), sum, shortcut).unwrap();
@@ -169,16 +207,38 @@ mod tests {
         b.finish(logits)
     }
 
+    /// The parts that are about shortcuts, of all steps in one direction.
+    fn shortcuts(graph: &Graph, options: &PlanOptions, backward: bool) -> Vec<String> {
+        let steps = Plan::new(graph, options).unwrap().report().into_iter();
+        let parts = steps.filter(|step| step.backward == backward).flat_map(|step| step.parts);
+        parts.filter(|part| part.contains("shortcut")).collect()
+    }
+
     #[test]
     fn a_shortcut_is_joined_where_nothing_else_reads_it() {
-        let shortcuts = |times: usize, options: &PlanOptions| -> Vec<String> {
-            let steps = Plan::new(&block(times), options).unwrap().report();
-            let parts = steps.into_iter().filter(|step| !step.backward).flat_map(|step| step.parts);
-            parts.filter(|part| part.contains("shortcut")).collect()
-        };
         for options in [PlanOptions::train(4).unwrap(), PlanOptions::eval(4).unwrap()] {
-            assert_eq!(shortcuts(1, &options), ["bn + zero-padding shortcut"]);
-            assert_eq!(shortcuts(2, &options), ["zero-padding shortcut", "bn + shortcut"]);
+            let forward = |times| shortcuts(&block(times), &options, false);
+            assert_eq!(forward(1), ["bn + zero-padding shortcut"]);
+            assert_eq!(forward(2), ["zero-padding shortcut", "bn + shortcut"]);
         }
+    }
+
+    #[test]
+    fn a_shortcuts_gradient_is_joined_to_the_convolution_beside_it() {
+        let options = PlanOptions::train(4).unwrap();
+        let mut b = GraphBuilder::new(Shape::image(3, 6, 6));
+        let input = b.conv2d("stem", b.input(), Conv2d::square(4, 1)).unwrap();
+        let conv = Conv2d { stride: [2; 2], ..Conv2d::square(8, 1) };
+        let conv = b.conv2d("conv", input, conv).unwrap();
+        let norm = b.batch_norm("bn", conv).unwrap();
+        let shortcut = b.zero_pad("downsample", input, 8, 2).unwrap();
+        let sum = b.add("add", norm, shortcut).unwrap();
+        let pooled = b.global_avg_pool("avgpool", sum);
+        let logits = b.linear("fc", pooled, 2).unwrap();
+        let graph = b.finish(logits);
+        assert_eq!(shortcuts(&graph, &options, true), ["of zero-padding shortcut"]);
+        // In `block` the convolution's gradient comes first.
+        let own_step = shortcuts(&block(1), &options, true);
+        assert_eq!(own_step, ["gradient of zero-padding shortcut"]);
     }
 }

@@ -5,7 +5,7 @@ use crate::buffer::{samples, samples_mut};
 use crate::conv::{Conv, ConvGrad};
 use crate::norm::{Norm, NormPartial};
 use crate::step::{
-    GradInput, GradOutput, GradSlot, GradSums, Input, Mask, Phase, Residual, Slot, Step,
+    Addend, GradInput, GradOutput, GradSlot, GradSums, Input, Mask, Phase, Residual, Slot, Step,
 };
 use crate::threads::{lock, read, write};
 use residua_kernels::conv2d::{
@@ -14,7 +14,7 @@ use residua_kernels::conv2d::{
 use residua_kernels::{
     self as kernels, Aligned, Isa, MaxPoolProblem, NormGrad, Normalised, Source, ZeroPadProblem,
     add, batch_norm, conv2d, global_avg_pool, max_pool, relu,
-    zero_pad::{self, ZeroPadded},
+    zero_pad::{self, ZeroPadGrad, ZeroPadded},
 };
 use std::mem::{swap, take};
 use std::ops::Range;
@@ -451,7 +451,7 @@ impl<E: ConvElement> Group<E> {
         let Conv { problem, kernel, packed_backward, .. } = &shared.convs[conv];
         let sums = grad_input.and_then(|made| made.sums);
         let mut partial = sums.map(|sums| take(&mut self.norm_partials[sums.norm]));
-        let mut run = |group: &Self, written: Option<(&mut [E], bool)>| {
+        let mut run = |group: &Self, written: Option<(&mut [E], Addend)>| {
             let grad_output = match grad_output {
                 GradOutput::Stored(slot) => {
                     let grad = group.grad(slot, which);
@@ -469,9 +469,9 @@ impl<E: ConvElement> Group<E> {
                 input: group.source(shared, input, None, which),
                 grad_output,
                 packed_backward,
-                grad_input: written.map(|(grad_input, accumulate)| conv2d::GradInput {
+                grad_input: written.map(|(grad_input, addend)| conv2d::GradInput {
                     grad_input,
-                    accumulate,
+                    addend: group.addend(addend, which),
                     sums,
                 }),
                 grad_weight: Some(match &mut kept {
@@ -482,10 +482,8 @@ impl<E: ConvElement> Group<E> {
             kernel.run_backward(&problem.with_n(which.len()), call);
         };
         match grad_input {
-            Some(GradInput { grad, accumulate, .. }) => {
-                self.write_grad(grad, which, |group, written| {
-                    run(group, Some((written, accumulate)))
-                });
+            Some(GradInput { grad, addend, .. }) => {
+                self.write_grad(grad, which, |group, written| run(group, Some((written, addend))));
             }
             None => run(self, None),
         }
@@ -507,6 +505,18 @@ impl<E: ConvElement> Group<E> {
         let none = KeptOperands::default();
         let kept = guards.each_ref().map(|guard| guard.as_deref().unwrap_or(&none));
         conv.kernel.grad_weight_of_kept(&conv.problem, channels, &kept, &mut conv_grad.packed);
+    }
+
+    fn addend(&self, addend: Addend, which: &Range<usize>) -> conv2d::Addend<'_, E> {
+        match addend {
+            Addend::None => conv2d::Addend::None,
+            Addend::InPlace => conv2d::Addend::InPlace,
+            Addend::ZeroPad { problem, grad_output } => {
+                let problem = ZeroPadProblem { n: which.len(), ..problem };
+                let grad_output = self.grad(grad_output, which);
+                conv2d::Addend::ZeroPad(ZeroPadGrad::new(problem, grad_output))
+            }
+        }
     }
 
     fn norm_grad<'a>(

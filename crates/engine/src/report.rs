@@ -2,7 +2,7 @@
 
 use crate::conv::Conv;
 use crate::norm::Norm;
-use crate::step::{GradOutput, GradSums, Input, Mask, Residual, Step};
+use crate::step::{Addend, GradOutput, GradSums, Input, Mask, Residual, Step};
 use std::time::Duration;
 
 /// One step of a plan: what is done to a few samples at a time, on their way from memory to memory.
@@ -107,6 +107,9 @@ impl<E> Reporter<'_, E> {
                     (Some(_), Some(_)) => "operands of weight, input",
                 };
                 parts.push(format!("gradient of {} ({what})", self.convs[conv].name));
+                if grad_input.is_some_and(|made| matches!(made.addend, Addend::ZeroPad { .. })) {
+                    parts.push("of zero-padding shortcut".to_owned());
+                }
                 let sums = grad_input.and_then(|made| made.sums);
                 parts.extend(sums.into_iter().flat_map(|sums| self.sums(sums)));
                 parts

@@ -55,11 +55,24 @@ pub(crate) enum GradOutput {
     },
 }
 
-/// The gradient of a convolution's input, perhaps added to what is there.
+/// What the gradient of a convolution's input is added to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Addend {
+    None,
+    /// What is there.
+    InPlace,
+    /// As [`Step::ZeroPadGrad`] makes it.
+    ZeroPad {
+        problem: ZeroPadProblem,
+        grad_output: GradSlot,
+    },
+}
+
+/// The gradient of a convolution's input.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct GradInput {
     pub(crate) grad: GradSlot,
-    pub(crate) accumulate: bool,
+    pub(crate) addend: Addend,
     /// What [`Step::NormGradSums`] would do with it.
     pub(crate) sums: Option<GradSums>,
 }
@@ -273,8 +286,11 @@ impl Step {
                         on_grad(grad_output);
                     }
                 }
-                if let Some(GradInput { grad, sums, .. }) = grad_input {
+                if let Some(GradInput { grad, addend, sums }) = grad_input {
                     on_grad(grad);
+                    if let Addend::ZeroPad { grad_output, .. } = addend {
+                        on_grad(grad_output);
+                    }
                     sums.iter_mut().for_each(|sums| sums.visit(&mut on_slot));
                 }
             }

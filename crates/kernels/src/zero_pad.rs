@@ -1,6 +1,7 @@
 //! The parameter-free shortcut (He et al. 2015, option A), NHWC: every `stride`-th row and column,
 //! with zero channels before and after. The reference is [`crate::reference::zero_pad`]. One pass of
-//! copies, or none where a batch norm adds it to its output: see [`ZeroPadded`].
+//! copies, or none where a batch norm adds it to its output, see [`ZeroPadded`], and a convolution beside it adds
+//! its gradient to this one's, see [`ZeroPadGrad`].
 
 use crate::{Element, Isa, ZeroPadProblem, add, convert};
 use std::ops::Range;
@@ -57,6 +58,59 @@ impl<'a, E: Element> ZeroPadded<'a, E> {
     }
 }
 
+/// The gradient of a shortcut's input that is not stored, or that of some samples.
+#[derive(Debug, Clone, Copy)]
+pub struct ZeroPadGrad<'a, E> {
+    problem: ZeroPadProblem,
+    grad_output: &'a [E],
+}
+
+impl<'a, E> ZeroPadGrad<'a, E> {
+    /// The sizes of the shortcut.
+    pub(crate) fn problem(&self) -> ZeroPadProblem {
+        self.problem
+    }
+
+    /// What it is made of.
+    pub(crate) fn grad_output(&self) -> &'a [E] {
+        self.grad_output
+    }
+}
+
+impl<'a, E: Element> ZeroPadGrad<'a, E> {
+    /// That of all samples, from the gradient of the shortcut.
+    pub fn new(problem: ZeroPadProblem, grad_output: &'a [E]) -> Self {
+        assert_eq!(grad_output.len(), problem.output_len());
+        Self { problem, grad_output }
+    }
+
+    /// Some of its elements, whole samples.
+    pub(crate) fn part(self, Range { start, end }: Range<usize>) -> Self {
+        let one = ZeroPadProblem { n: 1, ..self.problem };
+        let (from, to) = (one.output_len(), one.input_len());
+        assert!(start.is_multiple_of(to) && end.is_multiple_of(to), "{start}..{end} of {to}");
+        let samples = start / to..end / to;
+        let grad_output = &self.grad_output[samples.start * from..samples.end * from];
+        Self { problem: ZeroPadProblem { n: samples.len(), ..one }, grad_output }
+    }
+
+    /// Overwrites the kept pixels of `grad_input`, and no others.
+    pub(crate) fn write_kept(self, grad_input: &mut [E]) {
+        let Self { problem: p, grad_output } = self;
+        assert_eq!(grad_input.len(), p.input_len());
+        let pixels = 0..p.n * p.oh() * p.ow();
+        for (first, grad_output) in kept_pixels(p, pixels).zip(grad_output.chunks_exact(p.oc())) {
+            grad_input[first..][..p.ic].copy_from_slice(&grad_output[p.pad_before..][..p.ic]);
+        }
+    }
+
+    /// Overwrites `grad_input`.
+    pub(crate) fn write(self, grad_input: &mut [E]) {
+        grad_input.fill(E::zeroed());
+        self.write_kept(grad_input);
+    }
+}
+
 /// Overwrites `output` with the kept pixels and zero channels.
 pub fn forward<E: Element>(_isa: Isa, p: &ZeroPadProblem, input: &[E], output: &mut [E]) {
     ZeroPadded::new(*p, input).write(output);
@@ -70,10 +124,10 @@ pub fn backward<E: Element>(
     accumulate: bool,
     grad_input: &mut [E],
 ) {
-    assert_eq!((grad_input.len(), grad_output.len()), (p.input_len(), p.output_len()));
     if !accumulate {
-        grad_input.fill(E::from_f32(0.0));
+        return ZeroPadGrad::new(*p, grad_output).write(grad_input);
     }
+    assert_eq!((grad_input.len(), grad_output.len()), (p.input_len(), p.output_len()));
     let pixels = 0..p.n * p.oh() * p.ow();
     for (first, grad_output) in kept_pixels(*p, pixels).zip(grad_output.chunks_exact(p.oc())) {
         let kept = &grad_output[p.pad_before..][..p.ic];

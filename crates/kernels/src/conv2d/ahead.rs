@@ -4,7 +4,8 @@
 
 #![cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "only AMX fetches"))]
 
-use super::sums::{GradInput, Sums};
+use super::grad_input::{Addend, GradInput};
+use super::sums::Sums;
 use crate::batch_norm::Mask;
 use crate::{Residual, Source};
 
@@ -69,6 +70,9 @@ impl Ahead {
         }
         if let Some(call) = grad_input {
             ahead = ahead.after(call.grad_input);
+            if let Addend::ZeroPad(shortcut) = &call.addend {
+                ahead = ahead.after(shortcut.grad_output());
+            }
             if let Sums::NormGrad(sums) = &call.sums {
                 ahead = ahead.after(sums.input);
                 if let Mask::Output(output) = sums.mask {

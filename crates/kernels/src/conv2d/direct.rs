@@ -18,11 +18,11 @@ use super::multiply::{GradOperands, Multiply, MultiplyGrads, Rows};
 use super::sums::Sums;
 use super::tile::Start;
 use super::{
-    Backward, Conv2dKernel, Forward, GradInput, GradWeight, KeptOperands, PART_CHANNELS,
+    Addend, Backward, Conv2dKernel, Forward, GradInput, GradWeight, KeptOperands, PART_CHANNELS,
     begin_grad, check_problem,
 };
 use crate::padding::Padding;
-use crate::{Conv2dProblem, Isa, Source, scratch};
+use crate::{Conv2dProblem, Element, Isa, Source, scratch};
 use std::ops::Range;
 
 /// Direct convolution with one way to multiply.
@@ -246,15 +246,22 @@ impl<M: Multiply> Direct<M> {
         call: GradInput<'_, M::Activation>,
         ahead: &mut Ahead,
     ) {
-        let GradInput { grad_input, accumulate, mut sums } = call;
+        let GradInput { grad_input, addend, mut sums } = call;
         let num_samples = grad_input.len() / (p.ih * p.iw * p.ic);
-        let start = Start::accumulating(accumulate);
+        if let Addend::ZeroPad(shortcut) = addend {
+            shortcut.write_kept(grad_input);
+        }
         // A phase without taps makes no products that could be added up on their way.
         let fused = M::FUSES_SUMS && phases(p).all(|(y, x)| y.taps * x.taps > 0);
         for phase in phases(p) {
             let weight = phase_weight(p, phase);
             let (w, rest) = packed.split_at(self.0.packed_len(&weight));
             packed = rest;
+            let start = match addend {
+                Addend::None => Start::Zero,
+                Addend::InPlace => Start::Output,
+                Addend::ZeroPad(_) => Start::accumulating((phase.0.first, phase.1.first) == (0, 0)),
+            };
             let grid = Grid { num_samples, ..phase_grid(p, phase, padding) };
             if grid.num_rows > 0 && grid.num_cols > 0 {
                 let sums = if fused { sums.part(0..grad_input.len()) } else { Sums::None };
@@ -265,6 +272,12 @@ impl<M: Multiply> Direct<M> {
             sums.add(self.isa(), grad_input);
         }
     }
+}
+
+/// Whether the pixels that a shortcut's gradient goes to are those of the first phase of each sample.
+fn has_phase_of_addend<E: Element>(p: &Conv2dProblem, addend: &Addend<'_, E>) -> bool {
+    let Addend::ZeroPad(shortcut) = addend else { return false };
+    !is_pointwise(p) && [p.sh, p.sw] == [shortcut.problem().stride; 2]
 }
 
 impl<M: Multiply> Conv2dKernel<M::Activation> for Direct<M> {
@@ -348,6 +361,11 @@ impl<M: Multiply> Conv2dKernel<M::Activation> for Direct<M> {
         call.check(p, self);
         let Backward { mut input, mut grad_output, packed_backward, mut grad_input, grad_weight } =
             call;
+        if let Some(call) = &mut grad_input
+            && !has_phase_of_addend(p, &call.addend)
+        {
+            call.write_addend();
+        }
         let mut weight = match grad_weight {
             None => WeightGrad::None,
             Some(GradWeight::Packed { packed_grad, accumulate }) => {

@@ -11,6 +11,7 @@ mod direct;
 #[cfg(target_arch = "x86_64")]
 mod dot;
 mod geometry;
+mod grad_input;
 mod grid;
 mod kept;
 mod multiply;
@@ -30,10 +31,11 @@ pub(crate) use amx::multiply_tiles;
 use direct::Direct;
 #[cfg(target_arch = "x86_64")]
 use dot::Dot;
+pub use grad_input::{Addend, GradInput};
 use half::bf16;
 pub use kept::{KeptOperands, PART_CHANNELS};
 use std::ops::Range;
-pub use sums::{GradInput, Moments, NormGradSums, Sums};
+pub use sums::{Moments, NormGradSums, Sums};
 use tile::Start;
 use vector::Vector;
 use winograd::Winograd;
@@ -100,8 +102,8 @@ impl<E: Element> Backward<'_, E> {
         if let Some(GradWeight::Packed { packed_grad, .. }) = &self.grad_weight {
             assert_eq!(packed_grad.len(), kernel.packed_grad_len(p));
         }
-        if let Some(GradInput { grad_input, .. }) = &self.grad_input {
-            assert_eq!(grad_input.len(), p.input_len());
+        if let Some(grad_input) = &self.grad_input {
+            grad_input.check(p);
             assert_eq!(self.packed_backward.len(), kernel.packed_weight_backward_len(p));
         }
     }
@@ -202,7 +204,8 @@ pub trait Conv2dKernel<E>: Sync + std::fmt::Debug {
         accumulate: bool,
         grad_input: &mut [E],
     ) {
-        let grad_input = GradInput { grad_input, accumulate, sums: Sums::None };
+        let addend = if accumulate { Addend::InPlace } else { Addend::None };
+        let grad_input = GradInput { grad_input, addend, sums: Sums::None };
         self.run_backward(
             p,
             Backward {

@@ -84,25 +84,3 @@ impl<E: Element> Sums<'_, E> {
         }
     }
 }
-
-/// The gradient of a convolution's input.
-#[derive(Debug)]
-pub struct GradInput<'a, E> {
-    /// Where it goes.
-    pub grad_input: &'a mut [E],
-    /// Whether it is added to what is there.
-    pub accumulate: bool,
-    /// What is added up over it.
-    pub sums: Sums<'a, E>,
-}
-
-impl<E: Element> GradInput<'_, E> {
-    /// That of some samples.
-    pub(super) fn part(&mut self, range: Range<usize>) -> GradInput<'_, E> {
-        GradInput {
-            grad_input: &mut self.grad_input[range.clone()],
-            accumulate: self.accumulate,
-            sums: self.sums.part(range),
-        }
-    }
-}

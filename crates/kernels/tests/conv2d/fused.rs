@@ -1,13 +1,15 @@
 //! What is joined to a convolution gives the bits that it gives alone: batch norms that make what it
-//! reads; and the sums over what it makes are right within the error of sums in f32.
+//! reads, and shortcuts beside it; and the sums over what it makes are right within the error of sums in f32.
 
 use residua_kernels::batch_norm::{Mask, backward_apply, normalise};
 use residua_kernels::conv2d::{
-    Backward, Conv2dKernel, Forward, GradInput, GradWeight, Moments, NormGradSums, Sums, kernels,
+    Addend, Backward, Conv2dKernel, Forward, GradInput, GradWeight, Moments, NormGradSums, Sums,
+    kernels,
 };
-use residua_kernels::zero_pad::{self, ZeroPadded};
+use residua_kernels::zero_pad::{self, ZeroPadGrad, ZeroPadded};
 use residua_kernels::{
-    Conv2dProblem, Element, Isa, NormGrad, Normalised, Residual, Source, bf16, convert,
+    Conv2dProblem, Element, Isa, NormGrad, Normalised, Residual, Source, ZeroPadProblem, bf16,
+    convert,
 };
 use residua_testkit::{EPS32, Generator};
 
@@ -183,13 +185,30 @@ fn check_backward<E: Format>(kernel: &dyn Conv2dKernel<E>, p: &Conv2dProblem) {
     let mut want_weight = vec![0.0; p.weight_len()];
     kernel.unpack_grad(p, &want_grad, &mut want_weight);
 
-    for (mask, accumulate) in [
-        (Mask::None, false),
-        (Mask::Output(&output_of_relu[..]), true),
-        (Mask::Normalised { scale, shift }, false),
+    // Shortcuts with the convolution's stride and with another.
+    let shortcuts = [p.sh, p.sh + 1].map(|stride| {
+        let Conv2dProblem { n, ic, ih, iw, .. } = *p;
+        let problem = ZeroPadProblem { n, ic, ih, iw, stride, pad_before: 1, pad_after: 2 };
+        (problem, values::<E>(&mut generator, problem.output_len()))
+    });
+    // What is added, the same in memory, and whether it is.
+    let shortcut = |i: usize| {
+        let (problem, grad) = &shortcuts[i];
+        let mut in_memory = accumulated.clone();
+        zero_pad::backward(isa, problem, grad, false, &mut in_memory);
+        (Addend::ZeroPad(ZeroPadGrad::new(*problem, grad)), in_memory, true)
+    };
+    let in_place = || (Addend::InPlace, accumulated.clone(), true);
+    let nothing = || (Addend::None, accumulated.clone(), false);
+    let of_relu = Mask::Output(&output_of_relu[..]);
+    for (mask, (addend, mut want, accumulate)) in [
+        (Mask::None, nothing()),
+        (of_relu, in_place()),
+        (Mask::Normalised { scale, shift }, nothing()),
+        (of_relu, shortcut(0)),
+        (Mask::None, shortcut(1)),
     ] {
-        let what = format!("{p} by {}, {mask:?}", kernel.name());
-        let mut want = accumulated.clone();
+        let what = format!("{p} by {}, {mask:?}, {addend:?}", kernel.name());
         kernel.backward_data(p, &grad_output, &packed, accumulate, &mut want);
         for (i, want) in want.iter_mut().enumerate() {
             let (x, c_i) = (input[i].to_f32(), i % p.ic);
@@ -223,7 +242,7 @@ fn check_backward<E: Format>(kernel: &dyn Conv2dKernel<E>, p: &Conv2dProblem) {
                 packed_backward: &packed,
                 grad_input: Some(GradInput {
                     grad_input: &mut grad_input,
-                    accumulate,
+                    addend,
                     sums: Sums::NormGrad(sums),
                 }),
                 grad_weight: Some(GradWeight::Packed {

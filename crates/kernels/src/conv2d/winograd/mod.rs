@@ -22,7 +22,7 @@ use super::grid::split;
 use super::multiply::GradOperands;
 use super::packing::Packing;
 use super::tile::{Start, TileElement};
-use super::{Backward, Conv2dKernel, Forward, GradWeight, begin_grad};
+use super::{Addend, Backward, Conv2dKernel, Forward, GradWeight, begin_grad};
 use crate::padding::Padding;
 use crate::{Conv2dProblem, Isa, scratch};
 use std::ops::Range;
@@ -298,8 +298,10 @@ impl Conv2dKernel<f32> for Winograd {
                 let made = first..first + num_samples * x_walk.padding.sample_len();
                 first = made.end;
                 if let Some(call) = &mut grad_input {
-                    let part = call.part(made);
-                    let out = (Start::accumulating(part.accumulate), &mut *part.grad_input);
+                    let mut part = call.part(made);
+                    part.write_addend();
+                    let start = Start::accumulating(matches!(part.addend, Addend::InPlace));
+                    let out = (start, &mut *part.grad_input);
                     self.multiply(&walk, grad, packed_backward, out, transformed);
                     part.sums.add(self.0, part.grad_input);
                 }
