@@ -209,8 +209,7 @@ fn show(architecture: &Architecture, model: Option<&Model>, json: bool) -> Resul
     Ok(())
 }
 
-/// `resnet20: residual network, basic blocks, zero-pad shortcuts; 20 layers; input 3x32x32; 10
-/// classes`
+/// `resnet20: residual network, 20 layers, 9 basic blocks, shortcuts: zero-pad; input 3x32x32, 10 classes`
 pub(crate) fn describe(architecture: &Architecture) -> String {
     let family = match architecture.family() {
         Family::Plain => "plain network",
@@ -223,11 +222,12 @@ pub(crate) fn describe(architecture: &Architecture) -> String {
         Block::Dense => "dense",
     };
     let norm = if architecture.norm() { "" } else { ", no batch norm" };
+    let num_blocks = architecture.num_blocks();
+    let blocks = if num_blocks == 1 { "block" } else { "blocks" };
     format!(
-        "{}: {family}, {} layers, {} {block} blocks, shortcuts: {}{norm}; input {}, {} classes",
+        "{}: {family}, {} layers, {num_blocks} {block} {blocks}, shortcuts: {}{norm}; input {}, {} classes",
         architecture.name(),
         architecture.depth(),
-        architecture.num_blocks(),
         architecture.shortcut(),
         architecture.input(),
         architecture.classes(),

@@ -8,7 +8,7 @@ use residua_train::{Recipe, Start, Summary, read_metrics};
 use serde::{Deserialize, Serialize};
 
 use crate::compare::{CurvePoint, Errors, curves_chart, error_curve, mean_curve};
-use crate::section::percent_of;
+use crate::section::{SHOWN, percent_of};
 use crate::{Chart, RunState, Section, StudyError, StudyRun, Table, changed_model, grouped};
 
 /// The training of a network that blocks were put into, and as many steps of the network without them.
@@ -234,16 +234,16 @@ impl Continued {
 
     fn findings(&self) -> Vec<String> {
         let gain = |split: &str, original: f64, deeper: f64| match original - deeper {
-            gain if gain > 0.0 => format!(
+            gain if gain >= SHOWN => format!(
                 "On the {split} set the deeper network helped: {gain:.2} points less error than as many \
                  steps without the new blocks."
             ),
-            gain if gain < 0.0 => format!(
+            gain if gain <= -SHOWN => format!(
                 "On the {split} set the deeper network did not help: {:.2} points more error than as \
                  many steps without the new blocks.",
                 -gain
             ),
-            _ => format!("On the {split} set both have the same error."),
+            _ => format!("On the {split} set both have the same error, as far as it is shown."),
         };
         let (original, deeper) = (&self.original.errors, &self.deeper.errors);
         let mut findings =

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::compare::Errors;
 use crate::run::MODEL_FILE;
-use crate::section::percent_of;
+use crate::section::{SHOWN, percent_of};
 use crate::{Chart, RunState, Section, StudyError, StudyRun, Table, changed_model, start_from};
 
 /// A network that is trained, deepened and trained on until it has its full depth, against one that has it
@@ -258,16 +258,16 @@ impl Grown {
 
     fn findings(&self, last: &GrownStage) -> Vec<String> {
         let finding = |split: &str, grown: f64, scratch: f64| match scratch - grown {
-            gain if gain > 0.0 => {
+            gain if gain >= SHOWN => {
                 format!("On the {split} set growing ends {gain:.2} points lower than from scratch.")
             }
-            gain if gain < 0.0 => {
+            gain if gain <= -SHOWN => {
                 format!(
                     "On the {split} set growing ends {:.2} points higher than from scratch.",
                     -gain
                 )
             }
-            _ => format!("On the {split} set both end with the same error."),
+            _ => format!("On the {split} set both end with the same error, as far as it is shown."),
         };
         let (grown, scratch) = (&last.errors, &self.scratch.errors);
         let mut findings =

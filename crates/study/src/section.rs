@@ -60,6 +60,9 @@ impl Table {
     }
 }
 
+/// Points of error that are seen where two decimals are shown.
+pub(crate) const SHOWN: f64 = 0.005;
+
 /// `12.34 %`
 pub(crate) fn percent(value: f64) -> String {
     format!("{value:.2} %")
