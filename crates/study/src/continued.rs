@@ -7,7 +7,7 @@ use residua_resnet::{BlockIndex, remove_blocks};
 use residua_train::{Recipe, Start, Summary, read_metrics};
 use serde::{Deserialize, Serialize};
 
-use crate::compare::{CurvePoint, Errors, curves_chart, error_curve, mean_curve};
+use crate::compare::{CurvePoint, Errors, curves_chart, error_curve, mean_curve, shown_up_to};
 use crate::section::{SHOWN, percent_of};
 use crate::{Chart, RunState, Section, StudyError, StudyRun, Table, changed_model, grouped};
 
@@ -229,7 +229,8 @@ impl Continued {
         let curves = [curve("not deepened", &self.original), curve("deepened", &self.deeper)];
         let title = "Trained on, with new blocks and without".to_owned();
         let is_known = !self.deeper.curve.is_empty();
-        is_known.then(|| curves_chart("curves".to_owned(), title, curves.into()))
+        let y_max = shown_up_to(&curves);
+        is_known.then(|| curves_chart("curves".to_owned(), title, curves.into(), y_max))
     }
 
     fn findings(&self) -> Vec<String> {

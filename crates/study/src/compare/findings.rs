@@ -173,7 +173,12 @@ impl Compare {
     }
 
     fn charts_over_depth(&self, series: &[Series<'_>]) -> Vec<Chart> {
-        let mut charts: Vec<Chart> = series.iter().map(Series::curves).collect();
+        let curves: Vec<Vec<ErrorCurve>> = series.iter().map(Series::curves).collect();
+        // The same for all, as they are looked at side by side.
+        let y_max = shown_up_to(&curves.concat());
+        let charts = series.iter().zip(curves);
+        let mut charts: Vec<Chart> =
+            charts.map(|(series, curves)| series.curves_chart(curves, y_max)).collect();
         type Values = fn(&Network) -> Vec<f64>;
         let splits: [(&str, Values); 2] =
             [("train", Network::train_errors), ("test", Network::test_errors)];
@@ -269,15 +274,19 @@ impl Series<'_> {
         Line { spread, ..Line::new(&self.name, color, points).style(LineStyle::Marked) }
     }
 
-    /// Training and dev error over steps, a colour for each depth.
-    fn curves(&self) -> Chart {
-        let networks = self.networks.iter();
-        let name = |network: &Network| format!("{} layers,", network.depth);
-        let curves = networks.map(|network| error_curve(name(network), &network.curve));
+    /// Training and dev error over steps of each depth.
+    fn curves(&self) -> Vec<ErrorCurve> {
+        let curve =
+            |network: &&Network| error_curve(format!("{} layers,", network.depth), &network.curve);
+        self.networks.iter().map(curve).collect()
+    }
+
+    /// Its curves, a colour for each depth.
+    fn curves_chart(&self, curves: Vec<ErrorCurve>, y_max: f64) -> Chart {
         let is_plain = |c: char| c.is_alphanumeric();
         let words = self.name.split(|c: char| !is_plain(c)).filter(|word| !word.is_empty());
         let name = format!("curves-{}", words.collect::<Vec<_>>().join("-"));
-        curves_chart(name, format!("Training, {}", self.name), curves.collect())
+        curves_chart(name, format!("Training, {}", self.name), curves, y_max)
     }
 
     /// Whether these are the networks with shortcuts that are the same in all else.
@@ -311,9 +320,10 @@ impl Series<'_> {
 /// Training and dev error over steps, a colour for each of several networks of one depth.
 fn curves_of_one_depth(series: &[Series<'_>]) -> Chart {
     let curve = |one: &Series<'_>| error_curve(format!("{},", one.name), &one.networks[0].curve);
-    let networks = series.iter().map(curve);
+    let curves: Vec<ErrorCurve> = series.iter().map(curve).collect();
     let depth = series.first().map_or(0, |series| series.networks[0].depth);
-    curves_chart("curves".to_owned(), format!("Training, {depth} layers"), networks.collect())
+    let y_max = shown_up_to(&curves);
+    curves_chart("curves".to_owned(), format!("Training, {depth} layers"), curves, y_max)
 }
 
 pub(crate) fn error_curve(name: String, points: &[CurvePoint]) -> ErrorCurve {
@@ -324,14 +334,31 @@ pub(crate) fn error_curve(name: String, points: &[CurvePoint]) -> ErrorCurve {
     }
 }
 
-pub(crate) fn curves_chart(name: String, title: String, curves: Vec<ErrorCurve>) -> Chart {
-    Chart {
-        name,
-        caption: "Error over the steps of training: of the batches as they were fed in thin and dashed, of \
-                  the dev set bold (in the manner of Figure 6 of He et al. 2015)."
-            .to_owned(),
-        lines: error_chart(&title, &curves),
+/// The error up to which curves are shown so that their ends can be told apart: twice the highest of these.
+pub(crate) fn shown_up_to(curves: &[ErrorCurve]) -> f64 {
+    let ends = curves.iter().filter_map(|curve| curve.dev.last().or(curve.train.last()));
+    let highest = ends.map(|&(_, error)| error).fold(0.0, f64::max);
+    (2.0 * highest / 5.0).ceil().max(1.0) * 5.0
+}
+
+/// Training and dev errors, of which those above `y_max` are cut off, if there are some far above it.
+pub(crate) fn curves_chart(
+    name: String,
+    title: String,
+    curves: Vec<ErrorCurve>,
+    y_max: f64,
+) -> Chart {
+    let lines = error_chart(&title, &curves);
+    let mut caption =
+        "Error over the steps of training: of the batches as they were fed in thin and dashed, of \
+                       the dev set bold (in the manner of Figure 6 of He et al. 2015)."
+            .to_owned();
+    let points = lines.lines.iter().flat_map(|line| &line.points);
+    let is_cut = points.fold(0.0, |highest, &(_, error)| error.max(highest)) >= 1.5 * y_max;
+    if is_cut {
+        caption += &format!(" Errors above {y_max} % are cut off.");
     }
+    Chart { name, caption, lines: LineChart { y_max: is_cut.then_some(y_max), ..lines } }
 }
 
 /// Whether depth does the opposite to both, for each step of depth that both have and for all of them.
@@ -377,4 +404,29 @@ fn at_greatest_depth(first: &Series<'_>, other: &Series<'_>) -> Option<String> {
         other.name,
         step.describe(words),
     ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_ends_of_curves_can_be_told_apart() {
+        let curve = |errors: &[f64]| ErrorCurve {
+            dev: (1..).zip(errors.iter().copied()).collect(),
+            ..ErrorCurve::default()
+        };
+        let chart = |curves: &[ErrorCurve]| {
+            let (name, title) = ("curves".to_owned(), "Curves".to_owned());
+            curves_chart(name, title, curves.to_vec(), shown_up_to(curves))
+        };
+        let cut = chart(&[curve(&[90.0, 9.0]), curve(&[80.0, 13.1])]);
+        assert_eq!(cut.lines.y_max, Some(30.0));
+        assert!(cut.caption.ends_with("Errors above 30 % are cut off."), "{}", cut.caption);
+        // One that learns nothing is seen whole.
+        let whole = chart(&[curve(&[90.0, 9.0]), curve(&[90.0, 66.0])]);
+        assert_eq!(whole.lines.y_max, None);
+        assert!(!whole.caption.contains("cut off"));
+        assert_eq!(chart(&[]).lines.y_max, None);
+    }
 }

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 pub use carry_out::Comparison;
 pub(crate) use carry_out::mean_curve;
-pub(crate) use findings::{curves_chart, error_curve};
+pub(crate) use findings::{curves_chart, error_curve, shown_up_to};
 pub use networks::{Compared, Variants};
 
 /// What a comparison found: networks that were trained with the same settings, from the same initial

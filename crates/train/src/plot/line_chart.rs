@@ -30,6 +30,8 @@ pub struct LineChart {
     pub log_x: bool,
     /// Whether the vertical axis is logarithmic. One that is not begins at 0 if nothing is below.
     pub log_y: bool,
+    /// Where a vertical axis that begins at 0 ends: what is above is cut off. Above all points, if it is not set.
+    pub y_max: Option<f64>,
 }
 
 /// A line of a chart.
@@ -156,7 +158,8 @@ impl LineChart {
             layout = layout.with_log_y();
         } else if let Some(highest) = self.highest() {
             // Marks at the very top would be cut in half.
-            layout = layout.with_y_axis_min(0.0).with_y_axis_max(highest * 1.04);
+            let y_max = self.y_max.unwrap_or(highest * 1.04);
+            layout = layout.with_y_axis_min(0.0).with_y_axis_max(y_max);
         }
         Figure { plots, layout }
     }
