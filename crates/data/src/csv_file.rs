@@ -12,7 +12,8 @@ const LABEL_NAMES: [&str; 3] = ["label", "class", "target"];
 
 /// Reads comma-, semicolon- or tab-separated numbers with one label column. The first line is a
 /// header if its last cell is a name of the label column, or another one is not a number: any other
-/// last cell may be a class.
+/// last cell may be a class. Columns that are numbered from 0 beside a word that no other line ends with
+/// are refused: both readings are likely.
 pub(crate) fn read(path: &Path) -> Result<Table, DataError> {
     let invalid = |problem: String| DataError::invalid(path.display().to_string(), problem);
     let mut file = BufReader::new(File::open(path).map_err(DataError::read(path))?);
@@ -50,7 +51,23 @@ pub(crate) fn read(path: &Path) -> Result<Table, DataError> {
             return Err(invalid(format!("more than {MAX_VALUES} values")));
         }
     }
-    Ok(table)
+    match columns.is_some_and(|columns| columns.names.is_none()) && begins_with_numbers(&table) {
+        true => Err(invalid(format!(
+            "row 1 may be a header, or the only sample of class `{}`; expected a header that calls the \
+             label column `label`, or another sample of that class",
+            table.labels[0]
+        ))),
+        false => Ok(table),
+    }
+}
+
+/// Whether the first sample looks like the numbers of columns and the name of the label's.
+fn begins_with_numbers(table: &Table) -> bool {
+    let Some((label, others)) = table.labels.split_first() else { return false };
+    let first = &table.data[..table.width];
+    first.iter().enumerate().all(|(i, &value)| value == i as f32)
+        && label.parse::<f32>().is_err()
+        && !others.contains(label)
 }
 
 /// The one of `,` `;` and tab that the first line has most of.

@@ -356,6 +356,20 @@ fn a_label_column_by_name_makes_the_first_row_a_header() {
 }
 
 #[test]
+fn numbered_columns_are_refused_where_they_may_be_a_sample() {
+    let folder = TempDir::new().unwrap();
+    let rows: String = (0..20).map(|i| format!("{i},{},{}\n", i * 2, ["a", "b"][i % 2])).collect();
+    let numbered = refusal(&write(&folder, "species.csv", "0,1,species\n".to_owned() + &rows));
+    assert!(numbered.contains("row 1 may be a header"), "{numbered}");
+    assert!(numbered.contains("class `species`"), "{numbered}");
+    // A class that occurs again, other numbers, and a class that is a number are samples.
+    for first in ["0,1,a\n", "0,2,species\n", "0,1,7\n"] {
+        let dataset = open_path(&write(&folder, "sample.csv", first.to_owned() + &rows));
+        assert_eq!(Split::ALL.map(|split| dataset.len(split)).iter().sum::<usize>(), 21, "{first}");
+    }
+}
+
+#[test]
 fn features_of_any_scale_are_normalised_and_constant_ones_are_not_scaled() {
     let folder = TempDir::new().unwrap();
     let small = |i: usize| [4e-7, 7e-7][i / 2 % 2];

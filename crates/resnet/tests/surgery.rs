@@ -136,7 +136,7 @@ fn what_can_not_be_the_identity_is_refused() {
     assert_eq!(error.to_string(), "resnet20 has shortcuts: its new blocks start as the identity");
     for stage in [0, 4] {
         let error = refusal("resnet20", &Insertion::new(stage, 1));
-        let expected = format!("resnet20 has 3 stages, there is no stage {stage}");
+        let expected = format!("resnet20 has no stage {stage}, expected 1 to 3");
         assert_eq!(error.to_string(), expected);
     }
     let error = refusal("resnet20", &Insertion::new(1, usize::MAX));

@@ -5,7 +5,7 @@ use crate::{ArchitectureError, BlockIndex};
 #[non_exhaustive]
 pub enum SurgeryError {
     /// A stage outside of 1 to the number there is.
-    #[error("{architecture} has {num_stages} stages, there is no stage {stage}")]
+    #[error("{architecture} has no stage {stage}, expected 1 to {num_stages}")]
     NoSuchStage {
         /// The architecture's name.
         architecture: String,
