@@ -42,8 +42,9 @@ pub(crate) fn run(args: &ReportArgs) -> Result<Outcome> {
         "{}: is a folder, expected a file to write the page to",
         args.out.display()
     );
-    let sections: Vec<Section> =
+    let mut sections: Vec<Section> =
         args.runs.iter().map(|run| section_of_folder(run)).collect::<Result<_, _>>()?;
+    tell_apart(&args.runs, &mut sections);
     let plots = write_page(&args.out, &args.title, &sections)?;
     let out = args.out.display();
     match plots {
@@ -54,6 +55,16 @@ pub(crate) fn run(args: &ReportArgs) -> Result<Outcome> {
         browser::show(&args.out);
     }
     Ok(Outcome::Done)
+}
+
+/// Puts the folder behind titles that several sections have.
+fn tell_apart(runs: &[PathBuf], sections: &mut [Section]) {
+    let titles: Vec<String> = sections.iter().map(|section| section.title.clone()).collect();
+    for (section, run) in sections.iter_mut().zip(runs) {
+        if titles.iter().filter(|title| **title == section.title).count() > 1 {
+            section.title += &format!(" ({})", run.display());
+        }
+    }
 }
 
 /// Writes a page and its plots, and tells how many there are.

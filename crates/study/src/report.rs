@@ -10,6 +10,11 @@ struct Page<'a> {
     sections: Vec<Shown<'a>>,
 }
 
+impl Page<'_> {
+    /// Tables with more are folded, for the reader to open.
+    const MOST_ROWS_SHOWN: usize = 12;
+}
+
 /// A section with its charts drawn.
 struct Shown<'a> {
     section: &'a Section,
@@ -28,7 +33,7 @@ impl<'a> From<&'a Chart> for Drawn<'a> {
 }
 
 /// The HTML of a page with these sections, in this order. Plots are in it as SVG, so that it is one file;
-/// it has no scripts.
+/// it has no scripts. Long tables are folded.
 pub fn report(title: &str, sections: &[Section]) -> String {
     let shown =
         |section| Shown { section, charts: section.charts.iter().map(Into::into).collect() };

@@ -275,9 +275,15 @@ fn a_record_comes_back_from_its_folder() {
     assert!(folder.path().join("curves.svg").exists());
     let section = section_of_folder(folder.path()).unwrap();
     assert_eq!(section.tables[0].rows[0][5], "6.00 ± 1.41 %");
-    let page = residua_study::report("A & B", &[section]);
+    let page = residua_study::report("A & B", std::slice::from_ref(&section));
     assert!(page.contains("<h1>A &#38; B</h1>") && page.contains("residua compare &#60;x&#62;"));
     assert!(page.contains("6.00 ± 1.41 %") && page.contains("<svg") && !page.contains("<script"));
+    assert!(!page.contains("<details"));
+    let mut long = section;
+    long.tables[0].rows = vec![long.tables[0].rows[0].clone(); 13];
+    let page = residua_study::report("A & B", &[long]);
+    assert_eq!(page.matches("(13 rows)</summary>").count(), 1);
+    assert_eq!(page.matches("6.00 ± 1.41 %").count(), 13);
 
     std::fs::write(folder.path().join("study.json"), "{\"study\": \"other\"}").unwrap();
     let error = Record::load(folder.path()).unwrap_err().to_string();

@@ -33,6 +33,11 @@ fn a_comparison_goes_on_and_becomes_a_page() {
     assert!(page.contains("Does depth hurt?") && page.contains("Training of dense-plain4-w8"));
     assert!(page.contains("residua compare") && !page.contains("<script"));
     assert!(folder.path().join("page-1-depth-train.svg").exists());
+    assert!(!page.contains(" (depth)</h2>"));
+
+    run(folder.path(), "report depth ./depth --out twice.html").expect(0);
+    let page = std::fs::read_to_string(folder.path().join("twice.html")).unwrap();
+    assert!(page.contains(" (depth)</h2>") && page.contains(" (./depth)</h2>"), "told apart");
 }
 
 #[test]
