@@ -1,7 +1,6 @@
 //! Arguments that several commands take, and their parsers.
 
 use std::fmt;
-use std::num::NonZeroUsize;
 use std::str::FromStr;
 
 use anyhow::Result;
@@ -176,17 +175,20 @@ impl InputArgs {
     }
 }
 
+/// More than the processors of any machine: a batch has fewer parts that could run at once.
+const MAX_THREADS: i64 = 1024;
+
 /// How much of the machine to take.
 #[derive(Debug, Clone, Copy, Args)]
 pub(crate) struct ThreadArgs {
     /// Threads that compute; the result is the same with any number [default: one for each core]
-    #[arg(long, value_name = "NUMBER")]
-    pub(crate) threads: Option<NonZeroUsize>,
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=MAX_THREADS))]
+    pub(crate) threads: Option<u16>,
 }
 
 impl ThreadArgs {
     pub(crate) fn number(self) -> Option<usize> {
-        self.threads.map(NonZeroUsize::get)
+        self.threads.map(usize::from)
     }
 
     /// A run of training on so many threads.

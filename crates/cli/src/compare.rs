@@ -171,6 +171,8 @@ fn grow(
     };
     let stop = interrupt::stop_flag()?;
     let scratch = growth.scratch()?;
+    // The last run's: what is wrong is told before the others are trained.
+    scratch.recipe.validate()?;
     // The stages have as many multiply-adds together as the run from scratch.
     let (num_stages, macs) = (growth.architectures.len(), 2.0 * scratch.macs(dataset));
     let options = args.threads.run_options();

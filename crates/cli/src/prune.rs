@@ -120,10 +120,11 @@ pub(crate) fn run(args: &PruneArgs) -> Result<Outcome> {
         found.fine_tuned = Some(tuned.1);
         pruned = tuned.0;
     }
-    present::keep(Study::Prune(Box::new(found)), args.record.as_deref(), args.json, "--record")?;
+    // First, as printing may fail.
     if is_smaller {
         pruned.save(&args.out)?;
     }
+    present::keep(Study::Prune(Box::new(found)), args.record.as_deref(), args.json, "--record")?;
     if is_smaller && !args.json {
         output::line(format_args!("the smaller network is in {}", args.out.display()))?;
     }

@@ -12,7 +12,7 @@ use residua_data::{Augment, Dataset, OpenOptions, Split, open};
 use residua_format::Model;
 use residua_graph::Shape;
 use residua_resnet::{Architecture, Insertion, insert_blocks};
-use residua_study::{Chart, Section, Table, changed_model, difference};
+use residua_study::{Chart, Section, Table, changed_model, difference, shell_line};
 use residua_train::plot::{ErrorCurve, error_chart};
 use residua_train::{
     EvalOptions, Length, Outcome as RunOutcome, Predictor, Recipe, Schedule, SplitSummary, Summary,
@@ -233,12 +233,19 @@ fn deepen(twin: &Twin, dataset: &Arc<Dataset>, args: &QuickstartArgs) -> Result<
         setting: vec![("new blocks".to_owned(), deeper.provenance.inserted_blocks.join(", "))],
         tables: vec![rows],
         findings: vec![verdict.to_owned()],
-        commands: vec![format!(
-            "residua deepen {} --stage {} --blocks 2 --out {} --verify '{DATA}'",
-            twin.folder.display(),
-            insertion.stage,
-            path.display()
-        )],
+        commands: vec![shell_line([
+            "residua",
+            "deepen",
+            &twin.folder.display().to_string(),
+            "--stage",
+            &insertion.stage.to_string(),
+            "--blocks",
+            "2",
+            "--out",
+            &path.display().to_string(),
+            "--verify",
+            DATA,
+        ])],
         ..Section::default()
     })
 }

@@ -125,10 +125,11 @@ pub struct GradientRun {
 /// the gradients of a random projection of the logits are at neighbouring inputs on the line between two
 /// samples ("shattered gradients", Balduzzi et al. 2017, arXiv 1702.08591). In f32, batch norms in training
 /// mode: the inputs on the line are a batch. Runs on the threads of the pool it is called in, and tells
-/// `on_progress` after each of the two measures of each network with each seed.
+/// `on_progress` after each of the two measures of each network with each seed. Moments of a training whose
+/// gradients are not finite are left out.
 ///
 /// # Errors
-/// Settings out of range; networks that the data do not fit; gradients that are not finite.
+/// Settings out of range; networks that the data do not fit; gradients of others that are not finite.
 pub fn gradients(
     subjects: &[GradientSubject],
     dataset: &Arc<Dataset>,
@@ -149,22 +150,24 @@ pub fn gradients(
     let run = |&(it, seed): &(&Prepared<'_>, u64)| {
         it.run(&batches[seed as usize], options.num_points, seed, &count)
     };
-    let runs: Vec<GradientRun> =
+    let runs: Vec<Option<GradientRun>> =
         pairs.par_iter().with_max_len(1).map(run).collect::<Result<_, _>>()?;
     let networks = prepared.iter().zip(runs.chunks_exact(options.num_seeds as usize));
-    let network = |(it, runs): (&Prepared<'_>, &[GradientRun])| NetworkGradients {
-        network: it.name.clone(),
-        trained: it.trained.is_some(),
-        step: it.step,
-        blocks: it.spans.iter().map(|span| span.name.clone()).collect(),
-        runs: runs.to_vec(),
+    let network = |(it, runs): (&Prepared<'_>, &[Option<GradientRun>])| {
+        Some(NetworkGradients {
+            network: it.name.clone(),
+            trained: it.trained.is_some(),
+            step: it.step,
+            blocks: it.spans.iter().map(|span| span.name.clone()).collect(),
+            runs: runs.iter().cloned().collect::<Option<_>>()?,
+        })
     };
     Ok(GradientStudy {
         dataset: dataset.name().to_owned(),
         batch_size: options.batch_size,
         num_points: options.num_points,
         training: None,
-        networks: networks.map(network).collect(),
+        networks: networks.filter_map(network).collect(),
     })
 }
 
@@ -243,13 +246,14 @@ impl<'a> Prepared<'a> {
         Ok(Self { name, architecture, graph, spans, trained, step, labels })
     }
 
+    /// Nothing of a training on its way that has diverged.
     fn run(
         &self,
         batch: &Batch,
         num_points: usize,
         seed: u64,
         count: &ProgressCount<'_>,
-    ) -> Result<GradientRun, StudyError> {
+    ) -> Result<Option<GradientRun>, StudyError> {
         let options = InitOptions { seed, ..InitOptions::default() };
         let tensors = Tensors::new(&match self.trained {
             Some(weights) => weights.clone(),
@@ -272,10 +276,13 @@ impl<'a> Prepared<'a> {
             },
         );
         if !norms.iter().all(|norm| norm.is_finite()) {
+            if self.step.is_some() {
+                return Ok(None);
+            }
             let got = "gradients that are not finite".to_owned();
             return Err(unsuitable(&self.name, got, "numbers".to_owned()));
         }
-        Ok(GradientRun { seed, norms, autocorrelation })
+        Ok(Some(GradientRun { seed, norms, autocorrelation }))
     }
 
     /// Of the gradient of the mean loss at the input of each block.

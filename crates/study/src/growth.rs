@@ -80,7 +80,9 @@ impl Growth {
             false => Schedule::Constant,
         };
         let length = Length::Steps(steps);
-        let recipe = Recipe { architecture, schedule, length, ..self.recipe.clone() };
+        // The network before is warm.
+        let warmup_steps = if i == 0 { self.recipe.warmup_steps } else { 0 };
+        let recipe = Recipe { architecture, schedule, length, warmup_steps, ..self.recipe.clone() };
         if i == 0 {
             return Ok(Some(StudyRun::new(folder, recipe)));
         }

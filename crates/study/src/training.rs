@@ -54,10 +54,11 @@ fn training_section(folder: &Path) -> Result<Section, StudyError> {
     })
 }
 
-/// What repeats a run; not one that went on from weights, of which a recipe has the digest alone.
+/// What repeats a run beside it; not one that went on from weights, of which a recipe has the digest alone.
 fn command(folder: &Path, recipe: &Recipe) -> Option<String> {
     let config = folder.join("config.toml").display().to_string();
-    let words = ["residua", "train", &recipe.data, "--config", &config];
+    let out = format!("{}-again", folder.display());
+    let words = ["residua", "train", &recipe.data, "--config", &config, "--out", &out];
     recipe.start_sha256.is_none().then(|| shell_line(words))
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use residua_data::{Dataset, OpenOptions};
 use residua_graph::Shape;
-use residua_resnet::{Family, Shortcut};
+use residua_resnet::{Block, Family, Shortcut};
 use residua_study::compare::{Compare, Comparison, CurvePoint, Ended, Errors, Network, Variants};
 use residua_study::{Record, RunState, Study, section_of_folder};
 use residua_train::{Length, Recipe, RunOptions, SplitSummary};
@@ -121,9 +121,10 @@ fn finished_runs_are_used_again() {
     assert!(error.contains("holds a run on other data"), "{error}");
 
     let run = &comparison(folder.path(), 1).runs()[0].folder;
-    let config = run.join("config.toml").display().to_string();
     let repeated = section_of_folder(run).unwrap().commands;
-    assert_eq!(repeated, [format!("residua train '{DATA}' --config {config}")]);
+    let run = run.display();
+    let expected = format!("residua train '{DATA}' --config {run}/config.toml --out {run}-again");
+    assert_eq!(repeated, [expected]);
 }
 
 #[test]
@@ -157,6 +158,7 @@ fn network(family: Family, depth: usize, train_errors: &[f64]) -> Network {
         family,
         shortcut: if family == Family::Plain { Shortcut::None } else { Shortcut::ZeroPad },
         norm: true,
+        block: Some(Block::Basic),
         depth,
         num_parameters: 7,
         macs: 9,
@@ -224,6 +226,18 @@ fn it_says_what_depth_does_and_whether_the_signs_differ() {
     assert!(found[1].contains("stayed the same (lr 0.1)"), "{found:?}");
     assert!(found[2].starts_with("One of them has no sign"), "{found:?}");
 
+    // What is shown as 0.00 points is none, as means in another order are.
+    let found = findings([plain([&[5.0], &[5.004]]), residual([&[4.0], &[3.996]])].concat());
+    assert!(found[0].contains("stayed the same (lr 0.1)"), "{found:?}");
+    assert!(found[2].starts_with("Neither has a sign"), "{found:?}");
+
+    // Another kind of block is another series.
+    let bottleneck =
+        Network { block: Some(Block::Bottleneck), ..network(Family::Plain, 29, &[3.0]) };
+    let found = findings([plain([&[5.0], &[9.0]]).to_vec(), vec![bottleneck]].concat());
+    assert!(found[0].starts_with("plain: from 20 to 56 layers"), "{found:?}");
+    assert!(found.iter().all(|finding| !finding.contains("29")), "{found:?}");
+
     // Each step of depth, then all of them.
     let course = |family, errors: [f64; 3]| {
         let of_depth = |(depth, error): (usize, f64)| network(family, depth, &[error]);
@@ -257,6 +271,13 @@ fn the_question_is_about_what_differs() {
         ),
         (vec![residual(20, zero_pad), residual(20, projection)], "Which shortcut", &["curves"]),
         (vec![residual(20, zero_pad)], "Compared: networks of 20 layers on set", &["curves"]),
+        // One depth each, and not the same.
+        (
+            vec![network(Family::Plain, 20, &[5.0]), residual(56, zero_pad)],
+            "Does depth hurt?",
+            &["curves-plain", "curves-residual", "depth-train", "depth-test"],
+        ),
+        (Vec::new(), "Compared", &[]),
     ] {
         let section = compare(networks).section();
         assert!(section.title.starts_with(title), "{}", section.title);

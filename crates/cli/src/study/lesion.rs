@@ -107,5 +107,7 @@ fn names(paths: &[PathBuf], models: &[Model]) -> Vec<String> {
 }
 
 fn without_ending(path: &Path) -> String {
-    path.with_extension("").display().to_string()
+    // A folder's name may have dots.
+    let is_file = path.extension().is_some_and(|ending| ending == "safetensors");
+    if is_file { path.with_extension("") } else { path.to_owned() }.display().to_string()
 }

@@ -78,9 +78,23 @@ fn what_is_no_study_makes_no_page() {
 }
 
 #[test]
+fn moments_whose_outputs_are_no_numbers_are_left_out() {
+    let folder = tempfile::tempdir().unwrap();
+    // In evaluation its first running statistics let so many blocks run away.
+    let compare = "compare synthetic:spirals?train=64&dev=20&test=20 --depths 302 --families residual \
+                   --width 4 --steps 3 --batch-size 16 --weight-decay 0,1e-4 --out deep --json";
+    let json = run(folder.path(), compare).expect(0).json();
+    for network in json["networks"].as_array().unwrap() {
+        assert!(network["branch_ratios"].as_array().map_or(0, Vec::len) < 4, "{network}");
+        assert!(network["runs"][0]["errors"].is_object(), "{network}");
+    }
+}
+
+#[test]
 fn a_network_grows_while_it_is_trained() {
     let folder = tempfile::tempdir().unwrap();
     let grow = COMPARE.replace("4,6", "6,4,10") + " --grow --out grown";
+    let grow = grow + " --schedule constant --warmup-steps 2";
     let ran = run(folder.path(), &format!("{grow} --json")).expect(0);
     for told in ["run 1 of 4: grown-", "run 4 of 4: scratch-", " left for all"] {
         assert!(ran.stderr.contains(told), "{told}: {}", ran.stderr);
@@ -98,10 +112,22 @@ fn a_network_grows_while_it_is_trained() {
         let one_step = macs(stage) / stage["steps"].as_f64().unwrap();
         assert!((macs(stage) - whole / 3.0).abs() <= one_step / 2.0 + 1e-12, "{stage}");
     }
+    // What grows is warm.
+    for (name, steps) in
+        [("grown-dense-resnet4", 2), ("grown-dense-resnet6", 0), ("scratch-dense-resnet10", 2)]
+    {
+        let config = folder.path().join(format!("grown/{name}-w8-s0/config.toml"));
+        let config = std::fs::read_to_string(config).unwrap();
+        assert!(config.contains(&format!("warmup_steps = {steps}\n")), "{name}: {config}");
+    }
     let again = run(folder.path(), &grow).expect(0);
     assert_eq!(again.stderr.matches("is there already").count(), 4, "{}", again.stderr);
     assert!(again.stdout.contains("from scratch"), "{}", again.stdout);
     run(folder.path(), "report grown").expect(0);
     let ran = run(folder.path(), &grow.replace("6,4,10", "4")).expect(2);
     assert!(ran.stderr.contains("two or more depths"), "{}", ran.stderr);
+    let wrong = grow.replace("constant", "one-cycle").replace("out grown", "out wrong");
+    let ran = run(folder.path(), &wrong).expect(2);
+    assert!(ran.stderr.contains("warmup_steps is 2"), "{}", ran.stderr);
+    assert!(!folder.path().join("wrong").exists(), "nothing is trained");
 }

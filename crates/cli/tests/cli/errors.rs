@@ -31,6 +31,7 @@ fn mistakes_in_arguments() {
             "train synthetic:shapes --schedule step",
             "train synthetic:shapes --decay-bias maybe",
             "train synthetic:shapes --threads 0",
+            "train synthetic:shapes --threads 100000",
             "inspect",
             "inspect resnet20 --input 3x32",
             "eval a.safetensors b --split validate",

@@ -29,6 +29,20 @@ fn each_block_of_a_trained_network_is_deleted_and_kept_in_a_record() {
 }
 
 #[test]
+fn networks_of_the_same_architecture_are_called_by_their_whole_path() {
+    let (model, folder) = (spirals(), tempfile::tempdir().unwrap());
+    for name in ["net-wd0.001", "net-wd0.1"] {
+        let path = folder.path().join(name);
+        std::fs::create_dir(&path).unwrap();
+        std::fs::copy(model.join("model.safetensors"), path.join("model.safetensors")).unwrap();
+    }
+    let lesion = format!("study lesion net-wd0.001,net-wd0.1/model.safetensors {SPIRALS} --json");
+    let json = run(folder.path(), &lesion).expect(0).json();
+    let names = [&json["networks"][0]["name"], &json["networks"][1]["name"]];
+    assert_eq!(names, ["net-wd0.001", "net-wd0.1/model"]);
+}
+
+#[test]
 fn several_networks_are_compared() {
     let (model, folder) = (spirals().display(), tempfile::tempdir().unwrap());
     let train = format!("train {SPIRALS} --model dense-plain --depth 8 --width 32 --steps 5");

@@ -1,7 +1,7 @@
 //! Blocks out of a trained network.
 
 use crate::models::{SPIRALS, spirals};
-use crate::program::run;
+use crate::program::{program, run};
 
 #[test]
 fn the_block_that_does_nothing_goes_first() {
@@ -27,6 +27,17 @@ fn the_block_that_does_nothing_goes_first() {
         std::fs::read(model).unwrap() == std::fs::read(folder.path().join("pruned")).unwrap(),
         "what is left is not the network before"
     );
+}
+
+#[test]
+fn the_smaller_network_is_there_even_if_nobody_reads_about_it() {
+    let (model, folder) = (spirals().display(), tempfile::tempdir().unwrap());
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let args = format!("prune {model} {SPIRALS} --blocks 1 --out pruned");
+    let status = program(folder.path()).args(args.split(' ')).stdout(writer).status().unwrap();
+    assert_eq!(status.code(), Some(0));
+    assert!(folder.path().join("pruned").exists());
 }
 
 #[test]

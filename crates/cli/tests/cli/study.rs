@@ -127,6 +127,24 @@ fn gradients_are_measured_on_the_way() {
 }
 
 #[test]
+fn a_training_whose_gradients_run_away_is_told_about() {
+    let folder = tempfile::tempdir().unwrap();
+    let study = format!(
+        "study gradients {SPIRALS} --model dense-resnet4-w8-no-norm,dense-resnet6-w8 --batch-size 16 \
+         --points 20 --steps 8 --lr 1e5 --out kept"
+    );
+    let ran = run(folder.path(), &study).expect(0);
+    assert!(ran.stdout.contains("dense-resnet4-w8-no-norm diverged"), "{}", ran.stdout);
+    let kept = record(&folder.path().join("kept"));
+    let of = |name: &str| {
+        let networks = kept["networks"].as_array().unwrap().iter();
+        networks.filter(|network| network["network"] == name).count()
+    };
+    assert!((1..4).contains(&of("dense-resnet4-w8-no-norm")), "{}", of("dense-resnet4-w8-no-norm"));
+    assert!(of("dense-resnet6-w8") > 1);
+}
+
+#[test]
 fn stacks_learn_the_identity() {
     let folder = tempfile::tempdir().unwrap();
     let study = "study identity-task --depth 2,4 --steps 60 --width 4 --seeds 2 --lr 0.03,0.1";

@@ -83,7 +83,7 @@ impl Comparison {
         Ok(Compare {
             dataset: dataset.name().to_owned(),
             dataset_fingerprint: dataset.fingerprint().to_owned(),
-            recipe: recipe.to_toml()?,
+            recipe: self.runs().first().map_or(recipe, |run| &run.recipe).to_toml()?,
             lr: recipe.lr,
             batch_size: recipe.batch_size,
             steps,
@@ -125,6 +125,7 @@ impl Comparison {
             family: architecture.family(),
             shortcut: architecture.shortcut(),
             norm: architecture.norm(),
+            block: Some(architecture.block()),
             depth: architecture.depth(),
             num_parameters: graph.num_parameters() as u64,
             macs: graph.total_macs(),

@@ -3,8 +3,8 @@ use std::sync::Arc;
 
 use residua_data::{Dataset, Split};
 use residua_format::Model;
-use residua_train::kept_models;
-use residua_train::plot::{Line, LineChart, LineStyle};
+use residua_train::plot::{Line, LineChart, LineStyle, NUM_COLORS};
+use residua_train::{TrainError, kept_models};
 
 use super::{BranchRatio, Compare, Network};
 use crate::run::MODEL_FILE;
@@ -14,7 +14,8 @@ use crate::{Chart, IdentityOptions, StudyError, identity};
 /// Samples that blocks are measured on.
 const NUM_SAMPLES: usize = 16;
 
-/// How large branches are in the models that a run kept on its way, and at its end. Nothing if it kept none.
+/// How large branches are in the models that a run kept on its way, and at its end; not in those whose outputs
+/// are no numbers, as early running statistics of very deep networks make them. Nothing if it kept none.
 pub(super) fn branch_ratios(
     run: &Path,
     dataset: &Arc<Dataset>,
@@ -29,7 +30,11 @@ pub(super) fn branch_ratios(
     let mut found = Vec::new();
     for path in paths {
         let model = Model::load(path)?;
-        let blocks = identity(&model, dataset, &options)?.blocks;
+        let blocks = match identity(&model, dataset, &options) {
+            Ok(identity) => identity.blocks,
+            Err(StudyError::Train(TrainError::NotFiniteOutput { .. })) => continue,
+            Err(error) => return Err(error),
+        };
         let ratios: Vec<f64> = blocks.iter().filter_map(|block| block.ratio).collect();
         if !ratios.is_empty() {
             found.push(BranchRatio { step: model.provenance.steps, ratio: mean(&ratios) });
@@ -68,15 +73,19 @@ impl Compare {
             return Vec::new();
         }
         let lines = |points: fn(&Network) -> Vec<(f64, f64)>, style| -> Vec<Line> {
-            let networks = self.networks.iter().enumerate();
-            networks.map(|(i, it)| Line::new(&it.name, i, points(it)).style(style)).collect()
+            let line = |(i, it): (usize, &Network)| {
+                // Colours come again.
+                let style = if i < NUM_COLORS { style } else { LineStyle::Dashed };
+                Line::new(&it.name, i, points(it)).style(style)
+            };
+            self.networks.iter().enumerate().map(line).collect()
         };
         let charts = [
             Chart {
                 name: "weight-norms".to_owned(),
                 caption:
                     "Norm of the last weight of a block's branch, W[l+2], the mean over blocks, of \
-                          the first seed."
+                          the first seed that came to its end."
                         .to_owned(),
                 lines: LineChart {
                     lines: lines(Network::weight_norms, LineStyle::default()),
@@ -90,7 +99,7 @@ impl Compare {
             Chart {
                 name: "bias-norms".to_owned(),
                 caption: "Norm of the bias that a block's branch ends with, that of the last batch norm if \
-                          there is one, the mean over blocks, of the first seed. It decays unless --decay-norm off \
+                          there is one, the mean over blocks, of the first seed that came to its end. It decays unless --decay-norm off \
                           (of a layer's bias --decay-bias off) says otherwise."
                     .to_owned(),
                 lines: LineChart {
@@ -102,7 +111,7 @@ impl Compare {
                 name: "branch-ratios".to_owned(),
                 caption: format!(
                     "‖F(x)‖/‖x‖, the mean over blocks and the first {NUM_SAMPLES} samples of the dev set (the \
-                     training set if there is none), with running statistics, of the first seed: 0 where \
+                     training set if there is none), with running statistics, of the first seed that came to its end: 0 where \
                      residual blocks are the identity."
                 ),
                 lines: LineChart {
@@ -140,16 +149,22 @@ impl Compare {
                 _ => String::new(),
             };
             let of_first = if less.runs.len() > 1 { " (first seed)" } else { "" };
+            let [train, dev] =
+                [Network::train_errors, Network::dev_errors].map(|errors: fn(&Network) -> _| {
+                    let [more, less]: [Vec<f64>; 2] = [errors(more), errors(less)];
+                    format!("{}, not {}", percent_spread(&more), percent_spread(&less))
+                });
+            let dev = match more.dev_errors().is_empty() {
+                true => String::new(),
+                false => format!("; dev error {dev}"),
+            };
             Some(format!(
-                "{}: with decay {} in place of {} the mean norm of W[l+2] is {more_norm:.2} at the end, not \
-                 {less_norm:.2}{ratio}{of_first}; training error {}, not {}; dev error {}, not {}.",
+                "{}, {} layers: with decay {} in place of {} the mean norm of W[l+2] is {more_norm:.2} at the \
+                 end, not {less_norm:.2}{ratio}{of_first}; training error {train}{dev}.",
                 self.series_name(more),
+                more.depth,
                 more.weight_decay,
                 less.weight_decay,
-                percent_spread(&more.train_errors()),
-                percent_spread(&less.train_errors()),
-                percent_spread(&more.dev_errors()),
-                percent_spread(&less.dev_errors()),
             ))
         };
         pairs.filter_map(finding).collect()

@@ -1,8 +1,8 @@
-use residua_resnet::Family;
+use residua_resnet::{Block, Family};
 use residua_train::plot::{ErrorCurve, Line, LineChart, LineStyle, error_chart};
 
 use super::{Compare, CurvePoint, Network};
-use crate::section::{mean, percent_spread, standard_deviation};
+use crate::section::{SHOWN, mean, percent_spread, standard_deviation};
 use crate::{Chart, Section, Table, grouped};
 
 /// Networks that differ in nothing but their depth, shallow ones first.
@@ -154,6 +154,9 @@ impl Compare {
         {
             name += &format!(", {}", network.shortcut);
         }
+        if network.block == Some(Block::Bottleneck) && differ(&|n| n.block != network.block) {
+            name += ", bottleneck";
+        }
         if differ(&|n| n.norm != network.norm) {
             name += if network.norm { ", batch norm" } else { ", no batch norm" };
         }
@@ -164,9 +167,13 @@ impl Compare {
     }
 
     fn charts(&self, series: &[Series<'_>]) -> Vec<Chart> {
-        let mut charts = match series.iter().all(|series| series.networks.len() == 1) {
-            true => vec![curves_of_one_depth(series)],
-            false => self.charts_over_depth(series),
+        let mut depths: Vec<usize> =
+            series.iter().flat_map(|series| series.networks.iter().map(|it| it.depth)).collect();
+        depths.dedup();
+        let mut charts = match depths[..] {
+            [] => Vec::new(),
+            [depth] => vec![curves_of_one_depth(series, depth)],
+            _ => self.charts_over_depth(series),
         };
         charts.extend(self.decay_charts());
         charts
@@ -230,6 +237,7 @@ impl Compare {
 
 /// By how much the training error changes from one network to another.
 struct Step {
+    /// 0 of what would be shown as 0.00.
     points: f64,
     /// Whether it is no more than twice its standard error; unknown with a single seed.
     within_spread: Option<bool>,
@@ -238,7 +246,10 @@ struct Step {
 impl Step {
     fn between(from: &Network, to: &Network) -> Self {
         let [from, to] = [from.train_errors(), to.train_errors()];
-        let points = mean(&to) - mean(&from);
+        let points = match mean(&to) - mean(&from) {
+            points if points.abs() < SHOWN => 0.0,
+            points => points,
+        };
         let variance = |values: &[f64]| standard_deviation(values).powi(2) / values.len() as f64;
         let enough = from.len() > 1 && to.len() > 1;
         let within_spread =
@@ -293,7 +304,8 @@ impl Series<'_> {
     fn is_twin(&self, other: &Self) -> bool {
         let [plain, other] = [self.networks[0], other.networks[0]];
         other.family != Family::Plain
-            && (plain.norm, plain.weight_decay) == (other.norm, other.weight_decay)
+            && (plain.block, plain.norm, plain.weight_decay)
+                == (other.block, other.norm, other.weight_decay)
     }
 
     fn of_depth(&self, depth: usize) -> Option<&Network> {
@@ -318,10 +330,9 @@ impl Series<'_> {
 }
 
 /// Training and dev error over steps, a colour for each of several networks of one depth.
-fn curves_of_one_depth(series: &[Series<'_>]) -> Chart {
+fn curves_of_one_depth(series: &[Series<'_>], depth: usize) -> Chart {
     let curve = |one: &Series<'_>| error_curve(format!("{},", one.name), &one.networks[0].curve);
     let curves: Vec<ErrorCurve> = series.iter().map(curve).collect();
-    let depth = series.first().map_or(0, |series| series.networks[0].depth);
     let y_max = shown_up_to(&curves);
     curves_chart("curves".to_owned(), format!("Training, {depth} layers"), curves, y_max)
 }
@@ -381,6 +392,7 @@ fn sign_difference(plain: &Series<'_>, other: &Series<'_>, depths: [usize; 2]) -
     let verdict = match of_plain.points * of_other.points {
         product if product < 0.0 => "The signs differ",
         product if product > 0.0 => "The signs are the same",
+        _ if of_plain.points == of_other.points => "Neither has a sign",
         _ => "One of them has no sign",
     };
     Some(format!(

@@ -5,7 +5,7 @@ mod decay;
 mod findings;
 mod networks;
 
-use residua_resnet::{Family, Shortcut};
+use residua_resnet::{Block, Family, Shortcut};
 use residua_train::{BranchNorms, SplitSummary, Summary};
 use serde::{Deserialize, Serialize};
 
@@ -22,7 +22,7 @@ pub struct Compare {
     pub dataset: String,
     /// SHA-256 over its content, in hexadecimal.
     pub dataset_fingerprint: String,
-    /// What all runs have in common, as the TOML of a recipe.
+    /// The first run's recipe as TOML; the others differ in the network, the weight decay and the seed.
     pub recipe: String,
     /// Learning rate.
     pub lr: f64,
@@ -51,6 +51,9 @@ pub struct Network {
     pub shortcut: Shortcut,
     /// Whether it has batch norms.
     pub norm: bool,
+    /// What its blocks are made of; not in records of before 2026-11-23.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub block: Option<Block>,
     /// Layers with weights.
     pub depth: usize,
     /// Number of trainable parameters.
@@ -63,7 +66,7 @@ pub struct Network {
     pub runs: Vec<Ended>,
     /// Its training, the mean over the seeds that came to the end.
     pub curve: Vec<CurvePoint>,
-    /// Of the first seed, where models were kept on the way: how large branches are over its training.
+    /// Of the first seed that came to its end, where models were kept on the way: how large branches are over its training.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub branch_ratios: Vec<BranchRatio>,
 }

@@ -111,7 +111,8 @@ impl GradientStudy {
     }
 
     fn named(&self, trained: bool) -> Vec<String> {
-        let networks = self.networks.iter().filter(|network| network.trained == trained);
+        let is_trained = |it: &NetworkGradients| it.trained && it.step != Some(0);
+        let networks = self.networks.iter().filter(|network| is_trained(network) == trained);
         networks.map(NetworkGradients::label).collect()
     }
 

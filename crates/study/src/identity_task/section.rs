@@ -18,6 +18,13 @@ fn word(family: Family) -> &'static str {
     }
 }
 
+/// Where errors of 0 are drawn, which have no logarithm.
+const DRAWN_FOR_ZERO: f64 = 1e-16;
+
+fn drawn(error: f64) -> f64 {
+    if error == 0.0 { DRAWN_FOR_ZERO } else { error }
+}
+
 impl TaskResult {
     /// The mean over seeds; none if all diverged.
     fn mean_error(&self) -> Option<f64> {
@@ -117,10 +124,13 @@ impl IdentityTask {
             let (Some(plain), Some(residual)) = deepest else { continue };
             if let (Some(of_plain), Some(of_residual)) = (plain.mean_error(), residual.mean_error())
             {
+                let beside = match of_residual {
+                    0.0 => format!("{}, the residual one's is exactly 0", figures(of_plain)),
+                    _ => format!("{} times the residual one's", figures(of_plain / of_residual)),
+                };
                 findings.push(format!(
-                    "{kind}, {} layers: the plain stack's error is {} times the residual one's.",
-                    plain.depth,
-                    figures(of_plain / of_residual),
+                    "{kind}, {} layers: the plain stack's error is {beside}.",
+                    plain.depth
                 ));
             }
         }
@@ -140,12 +150,18 @@ impl IdentityTask {
 
     fn charts(&self) -> Vec<Chart> {
         let mut charts = Vec::new();
+        let errors = self.results.iter().flat_map(|result| result.curves.iter().flatten());
+        let has_zeros = { errors }.any(|point| point.error == Some(0.0));
+        let zeros = match has_zeros {
+            true => format!(" Errors of exactly 0 are drawn at {DRAWN_FOR_ZERO:e}."),
+            false => String::new(),
+        };
         for kind in self.kinds() {
             charts.push(Chart {
                 name: format!("identity-task-{kind}-depth"),
                 caption: format!(
                     "Final relative error over depth, {kind} layers, mean over seeds; dashed: the best \
-                     constant."
+                     constant.{zeros}"
                 ),
                 lines: self.depth_chart(kind),
             });
@@ -153,7 +169,7 @@ impl IdentityTask {
                 name: format!("identity-task-{kind}-steps"),
                 caption: format!(
                     "Relative error in the course of training, {kind} layers, first seed; dashed: \
-                     plain, bold: residual."
+                     plain, bold: residual.{zeros}"
                 ),
                 lines: self.steps_chart(kind),
             });
@@ -165,7 +181,7 @@ impl IdentityTask {
         let families = [Family::Plain, Family::Residual].into_iter().enumerate();
         let mut lines: Vec<Line> = families
             .map(|(color, family)| {
-                let point = |it: &&TaskResult| Some((it.depth as f64, it.mean_error()?));
+                let point = |it: &&TaskResult| Some((it.depth as f64, drawn(it.mean_error()?)));
                 let points = self.of(kind, family).iter().filter_map(point).collect();
                 Line::new(word(family), color, points).style(LineStyle::Marked)
             })
@@ -188,7 +204,8 @@ impl IdentityTask {
             let results = self.of(kind, family).into_iter().enumerate();
             results.map(move |(color, result)| {
                 let curve = result.curves.first().into_iter().flatten();
-                let points = curve.filter_map(|it| Some((it.step as f64, it.error?))).collect();
+                let points =
+                    curve.filter_map(|it| Some((it.step as f64, drawn(it.error?)))).collect();
                 let name = format!("{} {}", word(family), result.depth);
                 Line::new(name, color, points).style(style)
             })

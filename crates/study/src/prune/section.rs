@@ -1,6 +1,7 @@
+use residua_data::Split;
 use residua_train::plot::{Line, LineChart, LineStyle};
 
-use super::{Limit, Prune, Round};
+use super::{FineTuned, Limit, Prune, Round};
 use crate::section::{percent, points};
 use crate::{Chart, Section, Table, grouped};
 
@@ -142,14 +143,17 @@ impl Prune {
             format!("Without {} next, it would be {error}, above the limit of {bound}.", next.block)
         }));
         findings.extend(self.fine_tuned.map(|tuned| {
-            let error = |error: Option<f64>| error.map_or("-".to_owned(), percent);
-            format!(
-                "After {} more steps at lr {} the error is {} on the dev set and {} on the test set.",
-                tuned.steps,
-                tuned.lr,
-                error(tuned.dev_error),
-                error(tuned.test_error),
-            )
+            let splits = [
+                (Split::Train, Some(tuned.train_error)),
+                (Split::Dev, tuned.dev_error),
+                (Split::Test, tuned.test_error),
+            ];
+            let errors = splits.into_iter().filter_map(|(split, error)| {
+                Some(format!("{} on the {split} set", percent(error?)))
+            });
+            let errors: Vec<String> = errors.collect();
+            let FineTuned { steps, lr, .. } = tuned;
+            format!("After {steps} more steps at lr {lr} the error is {}.", errors.join(", "))
         }));
         findings
     }

@@ -59,6 +59,9 @@ fn with_view_box(svg: String) -> String {
     }
 }
 
+/// Colours of lines, after which they come again.
+pub const NUM_COLORS: usize = COLORS.len();
+
 /// Okabe and Ito's colours, which stay apart for colour-blind readers; yellow left out, black last.
 const COLORS: [&str; 7] =
     ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000"];
