@@ -262,6 +262,8 @@ impl<E: ConvElement> Run for Executor<E> {
         let grad_output = grad_output.expect("an evaluation plan has no backward");
         assert_eq!(grad_logits.len(), self.options.batch_size * y.len);
         assert_eq!((grads.len(), weights.params.len()), (self.num_params, self.num_params));
+        // Norms that the output does not depend on get no sums.
+        shared.norms.iter().for_each(|norm| norm.zero_grads(grads));
         let grad_logits = cut(grad_logits, y.len, groups.len());
         let each = groups.par_iter_mut().map(exclusive).zip(grad_logits).with_max_len(1);
         each.for_each(|(group, grad_logits)| {

@@ -100,7 +100,8 @@ fn place_grads(backward: &mut [Phase], grad_output: &mut GradSlot) -> Vec<usize>
                         }
                     }
                 });
-                if lives[&value][1] == (i, j) {
+                // A gradient that is read twice is freed once.
+                if lives[&value][1] == (i, j) && !done.contains(&slot.buffer) {
                     done.push(slot.buffer);
                 }
             };

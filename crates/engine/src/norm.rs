@@ -156,6 +156,11 @@ impl Norm {
         self.shift[i] = (bias - mean * weight * invstd) as f32;
     }
 
+    /// Writes zeros as the gradients of weight and bias.
+    pub(crate) fn zero_grads(&self, grads: &mut [f32]) {
+        [&self.weight, &self.bias].into_iter().for_each(|range| grads[range.clone()].fill(0.0));
+    }
+
     /// Writes the gradients of weight and bias from the groups' sums, in order, and prepares the
     /// gradient of the input (Ioffe & Szegedy 2015).
     pub(crate) fn take_grad_sums<'a>(

@@ -71,7 +71,7 @@ impl GraphBuilder {
     /// Adds a convolution with parameters `{name}.weight` and, if asked for, `{name}.bias`.
     ///
     /// # Errors
-    /// A zero hyper-parameter, a kernel larger than its padded input, or a name that is taken.
+    /// A zero hyper-parameter, an empty input, a kernel larger than its padded input, or a name that is taken.
     pub fn conv2d(
         &mut self,
         name: &str,
@@ -80,6 +80,7 @@ impl GraphBuilder {
     ) -> Result<ValueId, GraphError> {
         let shape = self.shape(input);
         let [kh, kw] = conv.kernel_size;
+        nonzero(name, "in_channels", shape.c)?;
         nonzero(name, "out_channels", conv.out_channels)?;
         let h = window_count(name, shape, conv.kernel_size, conv.stride, conv.padding, 0)?;
         let w = window_count(name, shape, conv.kernel_size, conv.stride, conv.padding, 1)?;
@@ -96,7 +97,7 @@ impl GraphBuilder {
     /// Adds `y = x Wᵀ + b` with parameters `{name}.weight` and `{name}.bias`.
     ///
     /// # Errors
-    /// An input that is not a vector, no output at all, or a name that is taken.
+    /// An input that is not a vector or has no features, no output at all, or a name that is taken.
     pub fn linear(
         &mut self,
         name: &str,
@@ -128,6 +129,7 @@ impl GraphBuilder {
         bias: bool,
     ) -> Result<ValueId, GraphError> {
         let shape = self.shape(input);
+        nonzero(name, "in_features", shape.c)?;
         nonzero(name, "out_features", out_features)?;
         if shape.num_pixels() != 1 {
             return Err(GraphError::NotAVector { node: name.to_owned(), input: shape });
@@ -303,10 +305,12 @@ fn window_count(
     padding: [usize; 2],
     axis: usize,
 ) -> Result<usize, GraphError> {
+    nonzero(node, ["input height", "input width"][axis], [input.h, input.w][axis])?;
     nonzero(node, "kernel_size", kernel_size[axis])?;
     nonzero(node, "stride", stride[axis])?;
-    let padded = [input.h, input.w][axis] + 2 * padding[axis];
-    match padded.checked_sub(kernel_size[axis]) {
+    let padded =
+        padding[axis].checked_mul(2).and_then(|both| both.checked_add([input.h, input.w][axis]));
+    match padded.and_then(|padded| padded.checked_sub(kernel_size[axis])) {
         Some(room) => Ok(room / stride[axis] + 1),
         None => Err(kernel_too_large(node, input, kernel_size, padding)),
     }

@@ -171,6 +171,27 @@ fn linear_operations_that_do_not_fit_are_refused() {
     assert_eq!(message, "input has shape 3x4x4, expected a vector");
     let x = b.global_avg_pool("avgpool", x);
     assert_eq!(refusal(b.linear("node", x, 0)), "out_features is 0, expected at least 1");
+    let mut b = GraphBuilder::new(Shape::vector(0));
+    let x = b.input();
+    assert_eq!(refusal(b.linear("node", x, 10)), "in_features is 0, expected at least 1");
+}
+
+#[test]
+fn convolutions_of_nothing_are_refused() {
+    let padded = |padding| Conv2d::square(4, 1).padding(padding);
+    for (shape, expected) in [
+        (Shape::image(0, 8, 8), "in_channels is 0, expected at least 1"),
+        (Shape::image(3, 0, 8), "input height is 0, expected at least 1"),
+        (Shape::image(3, 8, 0), "input width is 0, expected at least 1"),
+    ] {
+        let mut b = GraphBuilder::new(shape);
+        let x = b.input();
+        assert_eq!(refusal(b.conv2d("node", x, padded(1))), expected);
+    }
+    let mut b = image(3, 8, 8);
+    let x = b.input();
+    let message = refusal(b.conv2d("node", x, padded(usize::MAX / 2 + 1)));
+    assert!(message.starts_with("kernel [1, 1] with padding"), "{message}");
 }
 
 #[test]

@@ -283,7 +283,7 @@ fn inputs_and_classes_out_of_range_are_refused() {
     );
     assert_eq!(
         refusal("dense-plain", Shape::vector(0), 10),
-        "dense-plain20: number of input features is 0, expected 1 to 268435456"
+        "dense-plain20: number of input features is 0, expected 1 to 67108864"
     );
     assert_eq!(refusal("resnet20", CIFAR, 1), "resnet20: classes is 1, expected 2 to 1048576");
     assert_eq!(

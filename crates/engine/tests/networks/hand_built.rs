@@ -3,8 +3,8 @@
 use crate::architectures::NUM_CLASSES;
 use residua_graph::{Conv2d, Graph, GraphBuilder, GraphError, Shape, ValueId};
 
-/// Values that are read twice, by neighbours or by one operation.
-pub(crate) fn all() -> Result<[(&'static str, Graph); 7], GraphError> {
+/// Values that are read twice, by neighbours or by one operation, or not at all.
+pub(crate) fn all() -> Result<[(&'static str, Graph); 10], GraphError> {
     Ok([
         (
             "one-layer block",
@@ -67,7 +67,46 @@ pub(crate) fn all() -> Result<[(&'static str, Graph); 7], GraphError> {
                 branches(b, same)
             })?,
         ),
+        (
+            "a one-layer block with a zero-padding shortcut after three layers",
+            network(|b, input| {
+                let x = (0..3).try_fold(input, |x, i| {
+                    let f = conv_norm(b, &format!("before{i}"), x)?;
+                    Ok::<_, GraphError>(b.relu(&format!("before_relu{i}"), f))
+                })?;
+                padded_block(b, x)
+            })?,
+        ),
+        (
+            "a one-layer block with a zero-padding shortcut after a projection",
+            network(|b, input| {
+                let x = conv_norm(b, "0", input)?;
+                let x = b.relu("relu0", x);
+                let f = conv_norm(b, "1", x)?;
+                let f = b.relu("relu1", f);
+                let f = conv_norm(b, "2", f)?;
+                let shortcut = conv_norm(b, "3", x)?;
+                let sum = b.add("add", f, shortcut)?;
+                let x = b.relu("relu2", sum);
+                padded_block(b, x)
+            })?,
+        ),
+        (
+            "a norm that nothing reads",
+            network(|b, input| {
+                let x = conv(b, "conv", input)?;
+                b.batch_norm("unread", x)?;
+                Ok(x)
+            })?,
+        ),
     ])
+}
+
+/// The gradient of its sum is read twice by one step.
+fn padded_block(b: &mut GraphBuilder, x: ValueId) -> Result<ValueId, GraphError> {
+    let f = conv_norm(b, "padded", x)?;
+    let shortcut = b.zero_pad("shortcut", x, CHANNELS, 1)?;
+    b.add("padded_add", f, shortcut)
 }
 
 const CHANNELS: usize = 5;

@@ -103,8 +103,9 @@ unsafe fn tile<S: Simd, E: Element, const MR: usize, const NV: usize, const ALON
                         *acc = simd.fma(xv, wv, *acc);
                     }
                 }
-                x = x.add(x_k);
-                w = w.add(call.w_stride);
+                // The last ones, which nothing is read from, may be outside of what `x` and `w` point into.
+                x = x.wrapping_add(x_k);
+                w = w.wrapping_add(call.w_stride);
             }
         }
         for (m, row) in acc.iter().enumerate() {
