@@ -1,7 +1,7 @@
 //! The commands.
 
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use clap::{Arg, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::failure::Outcome;
 use crate::{
@@ -52,6 +52,19 @@ pub(crate) enum Command {
     Data(data::DataCommand),
     #[command(subcommand)]
     Bench(bench::BenchCommand),
+}
+
+/// The command line. A negative number is a value, and not a flag that there isn't: what is wrong with it is
+/// told by its range.
+pub(crate) fn parse() -> Result<Cli, clap::Error> {
+    Cli::from_arg_matches(&with_negative_numbers(Cli::command()).try_get_matches()?)
+}
+
+fn with_negative_numbers(command: clap::Command) -> clap::Command {
+    let takes_value = |arg: &Arg| !arg.is_positional() && arg.get_action().takes_values();
+    command
+        .mut_args(|arg| if takes_value(&arg) { arg.allow_negative_numbers(true) } else { arg })
+        .mut_subcommands(with_negative_numbers)
 }
 
 impl Command {

@@ -14,7 +14,7 @@ use residua_train::{Recipe, RunOptions};
 
 use crate::arguments::{ThreadArgs, on_or_off, one_of};
 use crate::failure::Outcome;
-use crate::present::{PresentArgs, present};
+use crate::present::{PresentArgs, prepare, present};
 use crate::study_runs::{self, Series};
 use crate::train::recipe::TrainingArgs;
 use crate::train::short_name;
@@ -24,7 +24,8 @@ use crate::{interrupt, progress};
 ///
 /// All start from the same weights where their parameters are the same, see the same batches in the
 /// same order, and have the same settings. Every run is kept: a comparison that was stopped or killed
-/// goes on where it was, and depths, families and seeds can be added to one that is finished.
+/// goes on where it was. To add depths, families or seeds to one that is finished, name those it has and the
+/// new ones: only these are trained.
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(crate) struct CompareArgs {
@@ -123,6 +124,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<Outcome> {
         Some(folder) => folder.clone(),
         None => Path::new("runs").join(format!("compare-{}", short_name(dataset.name()))),
     };
+    prepare(Some(&folder), if args.grow { "grown" } else { "compare" })?;
     if args.grow {
         return grow(args, recipe, &dataset, folder);
     }
@@ -132,6 +134,8 @@ pub(crate) fn run(args: &CompareArgs) -> Result<Outcome> {
         seeds: (0..args.seeds).collect(),
         folder: folder.clone(),
     };
+    // What is wrong is told before anything is trained.
+    comparison.runs().iter().try_for_each(|run| run.recipe.validate())?;
     let stop = interrupt::stop_flag()?;
     let options =
         RunOptions { keep_every: comparison.keep_every(&dataset), ..args.threads.run_options() };

@@ -12,7 +12,7 @@ use crate::arguments::{OpenArgs, ThreadArgs, one_of};
 use crate::failure::Outcome;
 use crate::fine_tune::{FineTuneArgs, FineTuning};
 use crate::verify::{changed, show, verify};
-use crate::{model_data, model_file};
+use crate::{model_data, model_file, present};
 
 /// Turn a trained plain network into a residual one with the same weights, or the other way round
 ///
@@ -71,6 +71,7 @@ Examples:
 
 pub(crate) fn run(args: &ConvertArgs) -> Result<Outcome> {
     model_file::prepare_out(&args.out)?;
+    present::prepare(args.record.as_deref(), "changed")?;
     let model = model_file::load(&args.model)?;
     let (change, network) = match args.direction.add_shortcuts {
         true => (Change::ShortcutsAdded, add_shortcuts(&model.architecture, &model.weights)?),

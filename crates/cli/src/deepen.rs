@@ -16,7 +16,7 @@ use crate::arguments::{OpenArgs, ThreadArgs, one_of};
 use crate::failure::{Outcome, hinted};
 use crate::train::from;
 use crate::verify::{changed, show, verify};
-use crate::{model_data, model_file};
+use crate::{model_data, model_file, present};
 
 /// Put blocks into a trained network without changing its outputs
 ///
@@ -91,6 +91,7 @@ enum PlainStart {
 
 pub(crate) fn run(args: &DeepenArgs) -> Result<Outcome> {
     model_file::prepare_out(&args.out)?;
+    present::prepare(args.record.as_deref(), "changed")?;
     let model = model_file::load(&args.model)?;
     let network = deepen(args, &model)?;
     let deeper = changed_model(&model, &network);

@@ -33,11 +33,10 @@ mod table;
 mod train;
 mod verify;
 
-use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    match args::Cli::try_parse() {
+    match args::parse() {
         Ok(cli) => failure::exit_code(cli.command.run()),
         Err(error) => failure::usage(&error),
     }

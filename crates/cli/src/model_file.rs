@@ -26,6 +26,7 @@ pub(crate) fn prepare_out(path: &Path) -> Result<()> {
     // What lies beside a model file has these endings.
     let is_taken = path.extension().is_some_and(|ending| ending == "state" || ending == "run");
     ensure!(!is_taken, "{shown}: expected another ending, as in model.safetensors");
+    refuse_to_replace(path)?;
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder)
             .with_context(|| format!("cannot make {}", folder.display()))?;
@@ -33,8 +34,29 @@ pub(crate) fn prepare_out(path: &Path) -> Result<()> {
     Ok(())
 }
 
+/// A model may be made again, but that of a run, and files of other kinds, stay.
+fn refuse_to_replace(path: &Path) -> Result<()> {
+    if !path.exists() {
+        return Ok(());
+    }
+    let shown = path.display();
+    let is_of_run = path.ends_with(MODEL_FILE) && path.with_file_name("config.toml").exists();
+    ensure!(!is_of_run, "{shown}: is the model of a run, expected another file to write to");
+    ensure!(
+        Model::load(path).is_ok(),
+        "{shown}: is there and no model, expected another file to write to"
+    );
+    Ok(())
+}
+
 /// Reads a model from a file or a run folder.
 pub(crate) fn load(path: &Path) -> Result<Model> {
+    let is_checkpoint = path.extension().is_some_and(|ending| ending == "ckpt");
+    ensure!(
+        !is_checkpoint,
+        "{}: is a checkpoint of a run, expected a model file or run folder",
+        path.display()
+    );
     Model::load(resolve(path)).map_err(|error| missing(path, &error).unwrap_or(error.into()))
 }
 

@@ -24,6 +24,12 @@ pub(crate) fn present(study: Study, args: &PresentArgs) -> Result<()> {
     keep(study, args.out.as_deref(), args.json, "--out")
 }
 
+/// Makes the folder that a study of this kind is to be kept in, if there is to be one, before anything is
+/// measured.
+pub(crate) fn prepare(folder: Option<&Path>, kind: &str) -> Result<()> {
+    Ok(folder.map_or(Ok(()), |folder| Record::prepare(folder, kind))?)
+}
+
 /// A study with this command line.
 pub(crate) fn record(study: Study) -> Record {
     let words = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());

@@ -90,6 +90,7 @@ fn points(text: &str) -> Result<f64, String> {
 
 pub(crate) fn run(args: &PruneArgs) -> Result<Outcome> {
     model_file::prepare_out(&args.out)?;
+    present::prepare(args.record.as_deref(), "prune")?;
     let model = model_file::load(&args.model)?;
     let (dataset, open) =
         model_data::open(&args.model, &model, &args.data, &args.open, args.split)?;

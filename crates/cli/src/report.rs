@@ -1,5 +1,7 @@
 //! `residua report`: studies and trainings as one page.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
@@ -42,6 +44,7 @@ pub(crate) fn run(args: &ReportArgs) -> Result<Outcome> {
         "{}: is a folder, expected a file to write the page to",
         args.out.display()
     );
+    refuse_to_replace(&args.out)?;
     let mut sections: Vec<Section> =
         args.runs.iter().map(|run| section_of_folder(run)).collect::<Result<_, _>>()?;
     tell_apart(&args.runs, &mut sections);
@@ -56,6 +59,22 @@ pub(crate) fn run(args: &ReportArgs) -> Result<Outcome> {
     }
     Ok(Outcome::Done)
 }
+
+/// A page may be made again, but files of other kinds stay.
+fn refuse_to_replace(path: &Path) -> Result<()> {
+    let Ok(file) = File::open(path) else { return Ok(()) };
+    let mut start = Vec::new();
+    file.take(DOCTYPE.len() as u64).read_to_end(&mut start)?;
+    ensure!(
+        start.eq_ignore_ascii_case(DOCTYPE),
+        "{}: is there and no page, expected another file to write to",
+        path.display()
+    );
+    Ok(())
+}
+
+/// What pages begin with.
+const DOCTYPE: &[u8] = b"<!doctype html>";
 
 /// Puts the folder behind titles that several sections have.
 fn tell_apart(runs: &[PathBuf], sections: &mut [Section]) {

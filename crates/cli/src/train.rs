@@ -51,9 +51,11 @@ pub(crate) struct TrainArgs {
     /// has gathered and the settings are kept where its run is there. A network with new blocks (`residua
     /// deepen`) is measured against itself without them
     #[arg(long, value_name = "MODEL",
-          conflicts_with_all = ["resume", "config", "overwrite", "model", "depth", "width", "shortcut", "no_norm"])]
+          conflicts_with_all = ["resume", "config", "overwrite", "model", "depth", "width", "shortcut", "no_norm",
+                               "init", "whiten_stem", "zero_init_residual"])]
     from: Option<PathBuf>,
-    /// Also keep the model as it is at the start and every so many steps, in the folder's models/
+    /// Also keep the model as it is at the start and every so many steps, in the folder's models/; to be given
+    /// again with --resume
     #[arg(long, value_name = "STEPS")]
     keep_every: Option<NonZeroU64>,
     #[command(flatten)]
@@ -89,7 +91,7 @@ pub(crate) fn run(args: &TrainArgs) -> Result<Outcome> {
     let stop = interrupt::stop_flag()?;
     match train(trainer, &mut live, &stop)? {
         RunOutcome::Finished(summary) => {
-            report(&summary, &folder, args.json)?;
+            report(&summary, dataset.kind().things(), &folder, args.json)?;
             Ok(Outcome::Done)
         }
         RunOutcome::Interrupted { step } => {
@@ -257,7 +259,7 @@ struct Finished<'a> {
     summary: &'a Summary,
 }
 
-fn report(summary: &Summary, folder: &Path, json: bool) -> Result<()> {
+fn report(summary: &Summary, things: &str, folder: &Path, json: bool) -> Result<()> {
     if json {
         let model = folder.join(crate::model_file::MODEL_FILE);
         return Ok(output::json(&Finished { folder, model, summary })?);
@@ -281,7 +283,7 @@ fn report(summary: &Summary, folder: &Path, json: bool) -> Result<()> {
     output::line(format_args!("{} on {}", summary.architecture, summary.dataset))?;
     output::line(table::text(&rows))?;
     output::line(format_args!(
-        "{} steps ({:.1} epochs) in {}, {:.0} images/s in training",
+        "{} steps ({:.1} epochs) in {}, {:.0} {things}/s in training",
         table::grouped(summary.steps),
         summary.epochs,
         table::duration(summary.seconds),

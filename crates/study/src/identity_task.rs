@@ -210,7 +210,11 @@ fn best(grid: &[GridPoint]) -> usize {
 fn check(options: &IdentityTaskOptions) -> Result<(), StudyError> {
     let IdentityTaskOptions { depths, kinds, steps, width, num_seeds, lrs } = options;
     if let Some(depth) = depths.iter().find(|depth| **depth == 0 || **depth % 2 == 1) {
-        return Err(unsuitable("depth", depth, "an even number: residual blocks have two layers"));
+        return Err(unsuitable(
+            "depth",
+            depth,
+            "an even number from 2 on: residual blocks have two layers",
+        ));
     }
     if let Some(lr) = lrs.iter().find(|lr| !(lr.is_finite() && **lr > 0.0)) {
         return Err(unsuitable("lr", lr, "a number above 0"));

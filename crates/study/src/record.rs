@@ -94,6 +94,31 @@ impl Record {
         Ok(write_whole(folder.join(RECORD_FILE), |file| file.write_all(&json))?)
     }
 
+    /// Makes a folder that a study of this kind, as `study.json` calls it, can be written into, before
+    /// there is one.
+    ///
+    /// # Errors
+    /// A folder that can't be made or written to, or that holds the record of another kind of study.
+    pub fn prepare(folder: &Path, kind: &str) -> Result<(), StudyError> {
+        #[derive(Deserialize)]
+        struct Kind {
+            study: String,
+        }
+        let write_error = |source| StudyError::Write { path: folder.to_owned(), source };
+        fs::create_dir_all(folder).map_err(write_error)?;
+        let probe = folder.join(".study");
+        fs::write(&probe, "").and_then(|()| fs::remove_file(&probe)).map_err(write_error)?;
+        let record = fs::read(folder.join(RECORD_FILE)).ok();
+        match record.and_then(|bytes| serde_json::from_slice::<Kind>(&bytes).ok()) {
+            Some(Kind { study }) if study != kind => Err(StudyError::Unsuitable {
+                subject: folder.display().to_string(),
+                got: format!("holds the record of another study ({study})"),
+                expected: "another folder".to_owned(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     /// Reads the record in the folder of a study.
     ///
     /// # Errors

@@ -104,7 +104,7 @@ fn settings_out_of_range_are_refused() {
     let error =
         |options: &IdentityTaskOptions| identity_task(options, &|_| {}).unwrap_err().to_string();
     let odd = IdentityTaskOptions { depths: vec![2, 3], ..options() };
-    let expected = "depth: 3, expected an even number: residual blocks have two layers";
+    let expected = "depth: 3, expected an even number from 2 on: residual blocks have two layers";
     assert_eq!(error(&odd), expected);
     let still = IdentityTaskOptions { lrs: vec![0.0], ..options() };
     assert_eq!(error(&still), "lr: 0, expected a number above 0");

@@ -313,7 +313,7 @@ impl Recipe {
         };
         at_least_one("batch_size", self.batch_size as u64)?;
         let (lr, momentum) = (self.lr, self.momentum);
-        range("lr", lr, lr > 0.0 && (lr as f32).is_finite(), "a number above 0")?;
+        range("lr", lr, lr > 0.0 && (lr as f32).is_finite(), "a number above 0, at most 3.4e38")?;
         let head_lr = self.head_lr;
         range("head_lr", head_lr, (1e-6..=1e6).contains(&head_lr), "1e-6 to 1e6")?;
         range("momentum", momentum, (0.0..1.0).contains(&momentum), "0 or more and below 1")?;

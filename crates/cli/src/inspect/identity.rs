@@ -8,7 +8,7 @@ use residua_data::Split;
 use residua_study::{IdentityOptions, Study, identity, identity_of_weights};
 
 use crate::arguments::{OpenArgs, ThreadArgs, one_of};
-use crate::present::{PresentArgs, present};
+use crate::present::{PresentArgs, prepare, present};
 use crate::{model_data, model_file};
 
 #[derive(Debug, Args)]
@@ -40,6 +40,7 @@ impl IdentityArgs {
         if path.extension().is_some_and(|ending| ending == "toml") {
             bail!("{}: has no weights, expected a model file or run folder", path.display());
         }
+        prepare(self.out.as_deref(), "identity")?;
         let model = model_file::load(path)?;
         let found = match data {
             None => identity_of_weights(&model)?,

@@ -18,7 +18,7 @@ use residua_train::{Length, Recipe, RunOptions, kept_models};
 use crate::arguments::{OpenArgs, ThreadArgs, default_precision};
 use crate::failure::Outcome;
 use crate::inspect::{looks_like_path, read_toml};
-use crate::present::{PresentArgs, present};
+use crate::present::{PresentArgs, prepare, present};
 use crate::train::short_name;
 use crate::{interrupt, model_file, progress, study_runs};
 
@@ -76,6 +76,7 @@ Examples:
 const NUM_KEPT: u64 = 4;
 
 pub(crate) fn run(args: &GradientsArgs) -> Result<Outcome> {
+    prepare(args.present.out.as_deref(), "gradients")?;
     let dataset = Arc::new(progress::open(&args.data, &args.open.options())?);
     let subjects: Vec<GradientSubject> =
         args.model.iter().map(|name| subject(name, &dataset)).collect::<Result<_>>()?;

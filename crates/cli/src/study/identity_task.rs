@@ -6,7 +6,7 @@ use residua_study::{IdentityTaskOptions, LayerKind, Study, identity_task};
 
 use crate::arguments::{ThreadArgs, one_of};
 use crate::failure::Outcome;
-use crate::present::{PresentArgs, present};
+use crate::present::{PresentArgs, prepare, present};
 use crate::progress;
 
 /// Train stacks of layers to put out their input, without shortcuts and with them
@@ -57,6 +57,7 @@ Examples:
   residua study identity-task --steps 500 --lr 0.1,0.3 --out studies/identity";
 
 pub(crate) fn run(args: &IdentityTaskArgs) -> Result<Outcome> {
+    prepare(args.present.out.as_deref(), "identity-task")?;
     let options = IdentityTaskOptions {
         depths: args.depth.clone(),
         kinds: args.kind.clone(),

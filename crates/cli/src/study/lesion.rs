@@ -11,7 +11,7 @@ use residua_train::EvalOptions;
 
 use crate::arguments::{OpenArgs, PrecisionArg, ThreadArgs, one_of};
 use crate::failure::Outcome;
-use crate::present::{PresentArgs, present};
+use crate::present::{PresentArgs, prepare, present};
 use crate::{model_data, model_file, progress};
 
 /// Delete each block of a trained network in turn and measure the rest (Veit et al. 2016)
@@ -69,6 +69,7 @@ Examples:
   residua study lesion runs/resnet56 cifar-10-binary.tar.gz --random 1,2,4,8 --draws 10 --json";
 
 pub(super) fn run(args: &LesionArgs) -> Result<Outcome> {
+    prepare(args.present.out.as_deref(), "lesion")?;
     let models: Vec<Model> =
         args.model.iter().map(|path| model_file::load(path)).collect::<Result<_>>()?;
     let (dataset, _) =

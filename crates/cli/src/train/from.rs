@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use residua_data::{Dataset, OpenOptions, Split};
 use residua_format::Model;
 use residua_study::compare::Errors;
@@ -40,6 +40,8 @@ pub(crate) fn start_of(path: &Path, model: &Model) -> Result<Option<Start>> {
 
 pub(super) fn run(args: &TrainArgs, from: &Path) -> Result<Outcome> {
     let model = model_file::load(from)?;
+    let bad = model.weights.params.iter().filter(|value| !value.is_finite()).count();
+    ensure!(bad == 0, "{}: {bad} of its weights are no numbers", from.display());
     let start = start_of(from, &model)?;
     match &start {
         Some(_) => {
@@ -96,7 +98,7 @@ fn go_on(
         return Ok(Outcome::Interrupted);
     }
     let summary = study_runs::summary(&run, dataset)?;
-    report(&summary, folder, args.json)?;
+    report(&summary, dataset.kind().things(), folder, args.json)?;
     Ok(Outcome::Done)
 }
 

@@ -14,6 +14,7 @@ use crate::{output, table};
 pub(crate) struct Live {
     bar: ProgressBar,
     data: String,
+    has_dev: bool,
     /// What the samples are.
     things: &'static str,
     total_steps: u64,
@@ -37,6 +38,7 @@ impl Live {
         Self {
             bar,
             data: describe_data(dataset, things),
+            has_dev: !dataset.is_empty(Split::Dev),
             things,
             total_steps: 0,
             last_drawn: None,
@@ -121,7 +123,12 @@ impl Live {
 
     fn record(&mut self, record: &MetricsRecord) {
         let is_due = self.bar.is_hidden() && self.last_line.elapsed() > LINE;
-        if record.dev_error.is_none() && !is_due {
+        // Without a dev set, what is evaluated are the blocks alone.
+        let is_evaluation = match self.has_dev {
+            true => record.dev_error.is_some(),
+            false => !record.branch_norms.is_empty(),
+        };
+        if !is_evaluation && !is_due {
             return;
         }
         self.last_line = Instant::now();

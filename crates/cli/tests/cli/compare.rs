@@ -78,6 +78,15 @@ fn what_is_no_study_makes_no_page() {
 }
 
 #[test]
+fn what_can_not_be_trained_is_refused_first() {
+    let folder = tempfile::tempdir().unwrap();
+    let compare = format!("{COMPARE} --weight-decay 1e-4,-1 --out wrong");
+    let ran = run(folder.path(), &compare).expect(2);
+    assert!(ran.stderr.contains("weight_decay is -1, expected 0 or more"), "{}", ran.stderr);
+    assert!(!ran.stderr.contains("run 1"), "{}", ran.stderr);
+}
+
+#[test]
 fn moments_whose_outputs_are_no_numbers_are_left_out() {
     let folder = tempfile::tempdir().unwrap();
     // In evaluation its first running statistics let so many blocks run away.
@@ -129,5 +138,5 @@ fn a_network_grows_while_it_is_trained() {
     let wrong = grow.replace("constant", "one-cycle").replace("out grown", "out wrong");
     let ran = run(folder.path(), &wrong).expect(2);
     assert!(ran.stderr.contains("warmup_steps is 2"), "{}", ran.stderr);
-    assert!(!folder.path().join("wrong").exists(), "nothing is trained");
+    assert_eq!(std::fs::read_dir(folder.path().join("wrong")).unwrap().count(), 0, "trained");
 }

@@ -4,6 +4,32 @@ use crate::models::{SPIRALS, spirals};
 use crate::program::run;
 
 #[test]
+fn models_of_runs_and_other_files_are_not_replaced() {
+    let (model, folder) = (spirals(), tempfile::tempdir().unwrap());
+    let run_folder = folder.path().join("run");
+    std::fs::create_dir(&run_folder).unwrap();
+    for file in ["model.safetensors", "config.toml"] {
+        std::fs::copy(model.join(file), run_folder.join(file)).unwrap();
+    }
+    std::fs::write(folder.path().join("data.csv"), "x,label\n").unwrap();
+    let model = model.display();
+    for (out, expected) in
+        [("run/model.safetensors", "is the model of a run"), ("data.csv", "is there and no model")]
+    {
+        for change in ["deepen --stage 1", "convert --strip-shortcuts"] {
+            let ran = run(folder.path(), &format!("{change} {model} --out {out}")).expect(2);
+            assert!(ran.stderr.contains(expected), "{}", ran.stderr);
+        }
+    }
+    let ran = run(folder.path(), &format!("report {model} --out data.csv")).expect(2);
+    assert!(ran.stderr.contains("data.csv: is there and no page"), "{}", ran.stderr);
+    for _ in 0..2 {
+        run(folder.path(), &format!("deepen --stage 1 {model} --out deeper")).expect(0);
+        run(folder.path(), &format!("report {model} --out page.html")).expect(0);
+    }
+}
+
+#[test]
 fn a_deeper_network_gives_the_same_answers() {
     let (model, folder) = (spirals().display(), tempfile::tempdir().unwrap());
     for at in ["middle", "end"] {

@@ -145,6 +145,23 @@ fn a_training_whose_gradients_run_away_is_told_about() {
 }
 
 #[test]
+fn a_folder_that_no_study_can_be_kept_in_is_refused_first() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("file"), "mine").unwrap();
+    let task = "study identity-task --kind dense --depth 2 --steps 5 --seeds 1 --lr 0.1 --out";
+    let ran = run(folder.path(), &format!("{task} file")).expect(2);
+    assert!(ran.stderr.contains("cannot write file") && ran.stdout.is_empty(), "{}", ran.stderr);
+    run(folder.path(), &format!("{task} kept")).expect(0);
+    run(folder.path(), &format!("{task} kept")).expect(0);
+    let model = spirals().display();
+    let ran = run(folder.path(), &format!("study lesion {model} {SPIRALS} --out kept")).expect(2);
+    let expected =
+        "kept: holds the record of another study (identity-task), expected another folder";
+    assert!(ran.stderr.contains(expected), "{}", ran.stderr);
+    assert_eq!(record(&folder.path().join("kept"))["study"], "identity-task");
+}
+
+#[test]
 fn stacks_learn_the_identity() {
     let folder = tempfile::tempdir().unwrap();
     let study = "study identity-task --depth 2,4 --steps 60 --width 4 --seeds 2 --lr 0.03,0.1";

@@ -47,7 +47,8 @@ impl Prune {
     }
 
     fn chart(&self) -> Chart {
-        let tried = self.rounds.iter().map(|round| round.tried[0].score.top1_error);
+        let best = |round: &Round| Some(round.tried.first()?.score.top1_error);
+        let tried = self.rounds.iter().filter_map(best);
         let errors = std::iter::once(self.before.score.top1_error).chain(tried);
         let all: Vec<(f64, f64)> = errors.enumerate().map(|(i, error)| (i as f64, error)).collect();
         let last = all.len() as f64 - 1.0;
@@ -84,7 +85,10 @@ impl Prune {
         let mut table =
             Table::new("Removed", [">Round", "Block", ">error", ">change", ">mean loss"]);
         for (round, number) in self.rounds.iter().zip(1..) {
-            let (Some(block), score) = (&round.removed, round.tried[0].score) else { continue };
+            let (Some(block), Some(tried)) = (&round.removed, round.tried.first()) else {
+                continue;
+            };
+            let score = tried.score;
             let change = points(score.top1_error - self.before.score.top1_error);
             let (error, loss) = (percent(score.top1_error), format!("{:.4}", score.mean_loss));
             table.row([&number.to_string(), block, &error, &change, &loss]);
@@ -136,11 +140,13 @@ impl Prune {
             ),
         }];
         let stopped = self.rounds.last().filter(|round| round.removed.is_none());
-        findings.extend(stopped.zip(self.bound()).map(|(round, bound)| {
-            let next = &round.tried[0];
-            let error = percent(next.score.top1_error);
-            let bound = percent(bound);
-            format!("Without {} next, it would be {error}, above the limit of {bound}.", next.block)
+        findings.extend(stopped.zip(self.bound()).and_then(|(round, bound)| {
+            let next = round.tried.first()?;
+            let [error, bound] = [next.score.top1_error, bound].map(percent);
+            Some(format!(
+                "Without {} next, it would be {error}, above the limit of {bound}.",
+                next.block
+            ))
         }));
         findings.extend(self.fine_tuned.map(|tuned| {
             let splits = [
