@@ -12,7 +12,7 @@ const LABEL_NAMES: [&str; 3] = ["label", "class", "target"];
 
 /// Reads comma-, semicolon- or tab-separated numbers with one label column. The first line is a
 /// header if its last cell is a name of the label column, or another one is not a number: any other
-/// last cell may be a class. Columns that are numbered from 0 beside a word that no other line ends with
+/// last cell may be a class. Columns that are numbered from 0 or 1 beside a word that no other line ends with
 /// are refused: both readings are likely.
 pub(crate) fn read(path: &Path) -> Result<Table, DataError> {
     let invalid = |problem: String| DataError::invalid(path.display().to_string(), problem);
@@ -65,7 +65,8 @@ pub(crate) fn read(path: &Path) -> Result<Table, DataError> {
 fn begins_with_numbers(table: &Table) -> bool {
     let Some((label, others)) = table.labels.split_first() else { return false };
     let first = &table.data[..table.width];
-    first.iter().enumerate().all(|(i, &value)| value == i as f32)
+    [0, 1].contains(&(first[0] as usize))
+        && first.iter().enumerate().all(|(i, &value)| value == first[0].trunc() + i as f32)
         && label.parse::<f32>().is_err()
         && !others.contains(label)
 }

@@ -34,9 +34,7 @@ pub(crate) fn read_folder(folder: &Path) -> Result<Found, DataError> {
     let num_classes = labels.iter().copied().max().map_or(0, |max| max + 1);
     let mut test = None;
     // `test-` is how some successors of MNIST call it.
-    if let Some(prefix) =
-        ["t10k", "test"].into_iter().find(|p| find(folder, p, "images-idx3").is_some())
-    {
+    if let Some(prefix) = ["t10k", "test"].into_iter().find(|prefix| has_part(folder, prefix)) {
         let (test_shape, test_data, test_labels) = read_pair(folder, prefix)?;
         if test_shape != shape {
             let [h, w, test_h, test_w] =
@@ -68,6 +66,13 @@ pub(crate) fn read_folder(folder: &Path) -> Result<Found, DataError> {
             flip: Flip::Never,
         },
     })
+}
+
+/// Whether there are images or labels, of which one without the other is missing something.
+fn has_part(folder: &Path, prefix: &str) -> bool {
+    ["images-idx3", "labels-idx1"]
+        .into_iter()
+        .any(|content| find(folder, prefix, content).is_some())
 }
 
 fn read_pair(folder: &Path, prefix: &str) -> Result<(PixelShape, Vec<u8>, Vec<u32>), DataError> {

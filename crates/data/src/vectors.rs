@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use crate::dataset::{Found, Samples};
-use crate::image_folder::DEV_NAMES;
+use crate::image_folder::{DEV_NAMES, is_split_name, sorted_entries};
 use crate::source::name_of;
 use crate::split::GivenSplits;
 use crate::{Augment, DataError, csv_file, npy_file};
@@ -62,6 +62,7 @@ pub(crate) fn read_folder(folder: &Path) -> Result<Found, DataError> {
     };
     let (dev, test) = (sibling(&DEV_NAMES), sibling(&["test"]));
     let paths = [Some(train.clone()), dev.clone(), test.clone()];
+    refuse_other_splits(folder, &paths)?;
     let tables = paths
         .into_iter()
         .flatten()
@@ -75,6 +76,25 @@ pub(crate) fn read_folder(folder: &Path) -> Result<Found, DataError> {
             test: test.and_then(|_| ranges.next()),
         }
     })
+}
+
+/// Refuses a file that is called like a split and not read: its samples were meant to be used.
+fn refuse_other_splits(folder: &Path, read: &[Option<PathBuf>]) -> Result<(), DataError> {
+    let is_other = |path: &PathBuf| {
+        let stem = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        is_vector_file(path) && is_split_name(stem) && !read.iter().flatten().any(|it| it == path)
+    };
+    match sorted_entries(folder)?.into_iter().find(is_other) {
+        Some(path) => {
+            let problem = format!(
+                "holds {} beside the splits that are read, expected these as train, val and test, all as .csv \
+                 or all as .npy",
+                path.file_name().unwrap_or_default().display()
+            );
+            Err(DataError::invalid(folder.display().to_string(), problem))
+        }
+        None => Ok(()),
+    }
 }
 
 fn read_table(path: &Path) -> Result<Table, DataError> {

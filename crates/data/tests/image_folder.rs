@@ -197,7 +197,9 @@ fn folders_that_make_no_sense_are_refused() {
 
 #[test]
 fn folders_that_are_called_like_splits_are_not_taken_for_anything_else() {
-    for names in [["Train", "Test"], ["training", "testing"], ["TRAIN", "Validation"]] {
+    for names in
+        [&["Train", "Test"][..], &["training", "testing"], &["TRAIN", "Validation", "Extra"]]
+    {
         let root = TempDir::new().unwrap();
         names.iter().for_each(|name| fill(&root.path().join(name), 2));
         let error = refusal(root.path());

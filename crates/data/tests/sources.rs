@@ -291,6 +291,10 @@ fn idx_files_plain_and_compressed() {
     assert!(broken(idx(0x803, &[50, 0, 2], &[])).contains("a side of 0 pixels"));
     assert!(broken(vec![0, 0]).contains("no IDX header"));
     assert!(broken(idx(0x803, &[49, 3, 2], &pixels[6..])).contains("50 labels, but 49 images"));
+    write(&folder, "train-images-idx3-ubyte", idx(0x803, &[50, 3, 2], &pixels));
+    fs::remove_file(folder.path().join("t10k-images-idx3-ubyte.gz")).unwrap();
+    let error = refusal(folder.path());
+    assert!(error.contains("t10k-images-idx3-ubyte is missing"), "{error}");
     fs::remove_file(folder.path().join("train-labels-idx1-ubyte.gz")).unwrap();
     let error = broken(idx(0x803, &[50, 3, 2], &pixels));
     assert!(error.contains("train-labels-idx1-ubyte is missing"), "{error}");
@@ -356,12 +360,29 @@ fn a_label_column_by_name_makes_the_first_row_a_header() {
 }
 
 #[test]
+fn files_that_are_called_like_splits_and_not_read_are_refused() {
+    let header = "x,label\n";
+    for others in [vec!["Test.csv"], vec!["val.csv", "testing.csv"], vec!["val.csv", "dev.csv"]] {
+        let folder = TempDir::new().unwrap();
+        write(&folder, "train.csv", header.to_owned() + "1,a\n2,b\n");
+        for other in &others {
+            write(&folder, other, header.to_owned() + "1,a\n2,b\n");
+        }
+        let error = refusal(folder.path());
+        let expected = format!("holds {} beside the splits that are read", others.last().unwrap());
+        assert!(error.contains(&expected), "{error}");
+    }
+}
+
+#[test]
 fn numbered_columns_are_refused_where_they_may_be_a_sample() {
     let folder = TempDir::new().unwrap();
     let rows: String = (0..20).map(|i| format!("{i},{},{}\n", i * 2, ["a", "b"][i % 2])).collect();
-    let numbered = refusal(&write(&folder, "species.csv", "0,1,species\n".to_owned() + &rows));
-    assert!(numbered.contains("row 1 may be a header"), "{numbered}");
-    assert!(numbered.contains("class `species`"), "{numbered}");
+    for header in ["0,1,species\n", "1,2,species\n"] {
+        let numbered = refusal(&write(&folder, "species.csv", header.to_owned() + &rows));
+        assert!(numbered.contains("row 1 may be a header"), "{numbered}");
+        assert!(numbered.contains("class `species`"), "{numbered}");
+    }
     // A class that occurs again, other numbers, and a class that is a number are samples.
     for first in ["0,1,a\n", "0,2,species\n", "0,1,7\n"] {
         let dataset = open_path(&write(&folder, "sample.csv", first.to_owned() + &rows));

@@ -21,7 +21,7 @@ const METADATA_KEY: &str = "residua";
 /// The header's length comes first.
 const LEN_BYTES: usize = size_of::<u64>();
 /// Far above any residual network's header, far below what would hurt.
-const MAX_HEADER_BYTES: u64 = 16 << 20;
+const MAX_HEADER_BYTES: u64 = 64 << 20;
 const MAX_FILE_BYTES: u64 = 32 << 30;
 
 /// A trained network with everything that using it needs.
@@ -133,7 +133,9 @@ impl Model {
         let metadata = HashMap::from([(METADATA_KEY.to_owned(), header)]);
         let tensors = tensors(&graph, &self.weights)
             .map(|(spec, values)| (&spec.name, F32Tensor { shape: &spec.shape, values }));
-        Ok(safetensors::serialize(tensors, Some(metadata))?)
+        let bytes = safetensors::serialize(tensors, Some(metadata))?;
+        header_len(&bytes)?;
+        Ok(bytes)
     }
 
     /// The model in the content of a model file.
@@ -251,9 +253,11 @@ fn check_start(start: &[u8], file_len: u64) -> Result<(Header, Graph), FormatErr
 fn header_len(start: &[u8]) -> Result<usize, FormatError> {
     let len = start.first_chunk().ok_or(SafeTensorError::HeaderTooSmall)?;
     let (what, got, expected) = ("header", u64::from_le_bytes(*len), MAX_HEADER_BYTES);
-    match got > expected {
-        true => Err(FormatError::TooLarge { what, got, expected }),
-        false => Ok(got as usize),
+    match got {
+        // Text, as a rule: eight letters are a large number.
+        MAX_FILE_BYTES.. => Err(SafeTensorError::InvalidHeaderLength.into()),
+        _ if got > expected => Err(FormatError::TooLarge { what, got, expected }),
+        _ => Ok(got as usize),
     }
 }
 

@@ -245,13 +245,13 @@ fn metadata_must_be_complete_and_valid() {
 
 #[test]
 fn hostile_headers_are_refused() {
-    // A header said to be far larger than the file, and one larger than the limit.
-    for len in [u64::MAX, 1 << 40, (16 << 20) + 1] {
+    let text = refusal(&[&((64_u64 << 20) + 1).to_le_bytes()[..], b"{}"].concat());
+    assert!(text.contains("header has") && text.contains("expected at most"), "{text}");
+    // A header said to be larger than the file, and larger than any file.
+    for len in [1000, 1 << 40, u64::MAX] {
         let text = refusal(&[&len.to_le_bytes()[..], b"{}"].concat());
-        assert!(text.contains("header has") && text.contains("expected at most"), "{text}");
+        assert!(text.contains("not a safetensors file, or a damaged one"), "{text}");
     }
-    let text = refusal(&[&1000_u64.to_le_bytes()[..], b"{}"].concat());
-    assert!(text.contains("not a safetensors file, or a damaged one"), "{text}");
     // Networks that would fill the memory: refused before any tensor is looked at or made.
     for (field, value) in [("blocks", 1_u64 << 40), ("width", 1 << 40), ("stride", 0)] {
         let text = refusal(&with_metadata(|metadata| {

@@ -1,4 +1,4 @@
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -150,7 +150,7 @@ pub fn evaluate_with_progress(
 ) -> Result<Evaluation, TrainError> {
     // First, as the table of classes against classes could be large.
     let labels = match_classes(&model.classes, dataset)?;
-    let mut tally = Tally::new(model.classes.len());
+    let mut tally = Tally::new();
     let on_sample = |logits: &[f32], label| tally.add(logits, label);
     on_split(model, dataset, split, labels, options, on_sample, on_progress)?;
     Ok(tally.evaluation(&model.classes))
@@ -195,7 +195,7 @@ pub struct Outputs {
 impl Outputs {
     /// Top-1 error in percent, as of [`evaluate`].
     pub fn top1_error(&self) -> f64 {
-        let mut tally = Tally::new(self.num_classes);
+        let mut tally = Tally::new();
         for (logits, &label) in self.logits.chunks_exact(self.num_classes).zip(&self.labels) {
             tally.add(logits, label as usize);
         }
@@ -294,7 +294,7 @@ impl Evaluator {
         weights: &Weights,
         pass: &Pass<'_>,
     ) -> Result<Option<Tally>, TrainError> {
-        let mut tally = Tally::new(self.plan.num_classes());
+        let mut tally = Tally::new();
         let whole = self.on_samples(weights, pass, |logits, label| tally.add(logits, label))?;
         Ok(whole.then_some(tally))
     }
@@ -367,16 +367,18 @@ fn not_finite_output(weights: &Weights) -> TrainError {
 /// Counts over the samples of a split.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Tally {
-    confusion: Vec<Vec<u64>>,
+    /// How often for each class, and what it was taken for; most of many classes' pairs never occur.
+    confusion: BTreeMap<(usize, usize), u64>,
     num_samples: u64,
+    num_right: u64,
     num_top5_errors: u64,
     loss_sum: f64,
 }
 
 impl Tally {
-    fn new(num_classes: usize) -> Self {
-        let confusion = vec![vec![0; num_classes]; num_classes];
-        Self { confusion, num_samples: 0, num_top5_errors: 0, loss_sum: 0.0 }
+    fn new() -> Self {
+        let confusion = BTreeMap::new();
+        Self { confusion, num_samples: 0, num_right: 0, num_top5_errors: 0, loss_sum: 0.0 }
     }
 
     /// Counts a sample. Of equal outputs the first is higher.
@@ -385,16 +387,17 @@ impl Tally {
             |i: usize, j: usize| logits[i] > logits[j] || (logits[i] == logits[j] && i < j);
         let rank = (0..logits.len()).filter(|&i| higher(i, label)).count();
         let predicted = (0..logits.len()).reduce(|best, i| if higher(i, best) { i } else { best });
-        self.confusion[label][predicted.expect("at least one class")] += 1;
+        let predicted = predicted.expect("at least one class");
+        *self.confusion.entry((label, predicted)).or_default() += 1;
         self.num_samples += 1;
+        self.num_right += u64::from(predicted == label);
         self.num_top5_errors += u64::from(rank >= 5);
         self.loss_sum += log_sum_exp(logits) - f64::from(logits[label]);
     }
 
     /// Top-1 error in percent.
     pub(crate) fn top1_error(&self) -> f64 {
-        let num_right: u64 = (0..self.confusion.len()).map(|i| self.confusion[i][i]).sum();
-        (self.num_samples - num_right) as f64 / self.num_samples as f64 * 100.0
+        (self.num_samples - self.num_right) as f64 / self.num_samples as f64 * 100.0
     }
 
     /// Mean cross-entropy.
@@ -403,10 +406,11 @@ impl Tally {
     }
 
     fn evaluation(self, classes: &[String]) -> Evaluation {
-        let confusion = &self.confusion;
+        let mut confusion = vec![vec![0; classes.len()]; classes.len()];
+        self.confusion.iter().for_each(|(&(label, predicted), &n)| confusion[label][predicted] = n);
         let share = |part: u64, whole: u64| (whole > 0).then(|| part as f64 / whole as f64);
         let scores = |(i, name): (usize, &String)| {
-            let num_predicted = confusion.iter().map(|row| row[i]).sum();
+            let num_predicted = confusion.iter().map(|row: &Vec<u64>| row[i]).sum();
             let support = confusion[i].iter().sum();
             ClassScores {
                 name: name.clone(),
@@ -422,7 +426,7 @@ impl Tally {
             top5_error: (classes.len() > 5).then_some(top5_error),
             mean_loss: self.mean_loss(),
             per_class: classes.iter().enumerate().map(scores).collect(),
-            confusion: self.confusion,
+            confusion,
         }
     }
 }

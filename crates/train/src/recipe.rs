@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -6,6 +7,7 @@ use residua_engine::Precision;
 use residua_format::write_whole;
 use residua_resnet::{Architecture, Init, InitOptions, Shape, StemKind};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{EvalOptions, Schedule, TrainError};
 
@@ -327,10 +329,16 @@ impl Recipe {
         if let Some(norm) = self.clip_grad_norm {
             range("clip_grad_norm", norm, norm > 0.0 && norm.is_finite(), "a number above 0")?;
         }
-        if i64::try_from(self.seed).is_err() {
-            return Err(refused("seed", self.seed, "at most 9223372036854775807"));
-        }
         let (Length::Epochs(length) | Length::Steps(length)) = self.length;
+        let numbers = [
+            ("seed", Some(self.seed)),
+            ("open.seed", Some(self.open.seed)),
+            ("length", Some(length)),
+            ("eval_every", self.eval_every),
+            ("checkpoint_every", self.checkpoint_every),
+            ("warmup_steps", Some(self.warmup_steps)),
+        ];
+        numbers.into_iter().try_for_each(|(field, number)| fits_toml(field, number))?;
         at_least_one("length", length)?;
         self.eval_every.map_or(Ok(()), |steps| at_least_one("eval_every", steps))?;
         self.checkpoint_every.map_or(Ok(()), |steps| at_least_one("checkpoint_every", steps))?;
@@ -396,6 +404,7 @@ impl Recipe {
                 "0, as one-cycle warms up by itself",
             )),
             Schedule::Step { milestones, gamma } => {
+                fits_toml("schedule.step.milestones", milestones.iter().max().copied())?;
                 if !milestones.is_sorted() {
                     let got = format!("{milestones:?}");
                     return Err(refused("schedule.step.milestones", got, "rising steps"));
@@ -470,11 +479,12 @@ impl Recipe {
     /// same one is told by its fingerprint.
     pub fn first_difference(&self, other: &Self) -> Option<String> {
         let fields = |recipe: &Self| {
-            let mut table = toml::Table::try_from(recipe).expect("a recipe has a TOML form");
-            table.remove("data");
-            table
+            let fields = serde_json::to_value(recipe).expect("a recipe has a JSON form");
+            let fields = fields.as_object().into_iter().flatten();
+            let fields = fields.filter(|(name, _)| *name != "data");
+            fields.map(|(name, value)| (name.clone(), value.clone())).collect()
         };
-        let (ours, theirs) = (fields(self), fields(other));
+        let (ours, theirs): (BTreeMap<String, Value>, _) = (fields(self), fields(other));
         let mut names = ours.keys().chain(theirs.keys());
         names.find(|&name| ours.get(name) != theirs.get(name)).cloned()
     }
@@ -493,6 +503,16 @@ impl Recipe {
 
 fn refused(field: &'static str, got: impl ToString, expected: &'static str) -> TrainError {
     TrainError::Recipe { field, got: got.to_string(), expected }
+}
+
+/// Refuses numbers that config.toml can't hold.
+fn fits_toml(field: &'static str, number: Option<u64>) -> Result<(), TrainError> {
+    match number {
+        Some(number) if i64::try_from(number).is_err() => {
+            Err(refused(field, number, "at most 9223372036854775807"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn at_least_one(field: &'static str, value: u64) -> Result<(), TrainError> {

@@ -79,7 +79,7 @@ impl Intervals {
                 let input = recipe.architecture.input();
                 (early.size * early.size) as f64 / (input.h * input.w) as f64
             }),
-            record: (total_steps / MOST).clamp(1, steps_per_epoch),
+            record: (total_steps / MOST).clamp(1, epochs),
             evaluate: recipe.eval_every.unwrap_or(epochs),
             checkpoint: recipe.checkpoint_every.unwrap_or(epochs),
             keep,
@@ -192,7 +192,14 @@ impl<'a> Session<'a> {
                 }
                 return Ok(Outcome::Interrupted { step: self.step });
             }
-            let lr = self.make_step()?;
+            let lr = match self.make_step() {
+                // Nothing is wrong with the steps before a sample that can't be read.
+                Err(error @ TrainError::Data(_)) if checkpointed != self.step => {
+                    self.checkpoint()?;
+                    return Err(error);
+                }
+                lr => lr?,
+            };
             let evaluate = intervals.is_due(intervals.evaluate, self.step);
             if evaluate || intervals.is_due(intervals.record, self.step) {
                 self.record(lr, evaluate)?;

@@ -12,7 +12,8 @@ use crate::{Recipe, TrainError};
 /// no memory from the heap.
 #[derive(Debug)]
 pub struct TrainStep {
-    plan: Plan,
+    /// None after a graph that the engine can't run.
+    plan: Option<Plan>,
     isa: Isa,
     weights: Weights,
     velocity: Vec<f32>,
@@ -31,6 +32,9 @@ pub struct TrainStep {
     label_smoothing: f32,
     clip_grad_norm: Option<f64>,
 }
+
+/// Why there is a plan.
+const RUNS: &str = "a step is not used on after `take_graph` failed";
 
 impl TrainStep {
     /// Steps of the recipe's network from these weights, with all velocities 0.
@@ -55,7 +59,7 @@ impl TrainStep {
         let matrices = muon_matrices(graph, recipe);
         let muon = recipe.muon.unwrap_or_default();
         Ok(Self {
-            plan,
+            plan: Some(plan),
             isa,
             velocity: vec![0.0; weights.params.len()],
             grads: vec![0.0; weights.params.len()],
@@ -81,20 +85,23 @@ impl TrainStep {
 
     /// What runs in a step.
     pub fn plan(&self) -> &Plan {
-        &self.plan
+        self.plan.as_ref().expect(RUNS)
     }
 
     /// Goes on with samples of another size; `graph` is the network's for them.
     ///
     /// # Errors
-    /// A graph that the engine can't run.
+    /// A graph that the engine can't run; no more steps can be made then.
     ///
     /// # Panics
     /// If its parameters are not those of the graph before.
     pub fn take_graph(&mut self, graph: &Graph) -> Result<(), TrainError> {
         assert_eq!(graph.num_parameters(), self.weights.params.len());
         assert_eq!(graph.num_buffer_elements(), self.weights.buffers.len());
-        self.plan = Plan::new(graph, self.plan.options())?;
+        let options = *self.plan().options();
+        // Both may not fit into memory.
+        self.plan = None;
+        self.plan = Some(Plan::new(graph, &options)?);
         Ok(())
     }
 
@@ -104,12 +111,13 @@ impl TrainStep {
     /// # Panics
     /// If the input or the labels are not one batch.
     pub fn run(&mut self, input: &[f32], labels: &[u32], lr: f32) -> Loss {
-        assert_eq!(labels.len(), self.plan.batch_size());
-        self.plan.forward_train(&mut self.weights, input, &mut self.logits);
+        let plan = self.plan.as_mut().expect(RUNS);
+        assert_eq!(labels.len(), plan.batch_size());
+        plan.forward_train(&mut self.weights, input, &mut self.logits);
         let loss = cross_entropy(
             &self.logits,
             labels,
-            self.plan.num_classes(),
+            plan.num_classes(),
             self.label_smoothing,
             &mut self.losses,
             &mut self.grad_logits,
@@ -117,7 +125,7 @@ impl TrainStep {
         if !loss.mean.is_finite() {
             return loss;
         }
-        self.plan.backward(&self.weights, &self.grad_logits, &mut self.grads);
+        plan.backward(&self.weights, &self.grad_logits, &mut self.grads);
         if let Some(frozen) = &self.frozen {
             self.grads[frozen.clone()].fill(0.0);
         }

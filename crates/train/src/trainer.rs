@@ -234,6 +234,10 @@ fn expect_plan(recipe: &Recipe, options: &RunOptions) -> Result<(), TrainError> 
     let isa = options.isa()?;
     let Recipe { batch_size, precision, .. } = *recipe;
     let options = PlanOptions { batch_size, mode: Mode::Train, precision, isa };
-    Plan::new(&recipe.architecture.to_graph()?, &options)?;
+    for architecture in [Some(recipe.architecture.clone()), recipe.early_architecture()?] {
+        architecture.map_or(Ok(()), |it| {
+            Plan::new(&it.to_graph()?, &options).map(drop).map_err(TrainError::from)
+        })?;
+    }
     Ok(())
 }

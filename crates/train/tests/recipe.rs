@@ -92,7 +92,7 @@ fn every_kind_of_dataset_has_a_recipe() {
 #[test]
 fn values_that_make_no_sense_are_refused() {
     type Change = fn(&mut Recipe);
-    let cases: [(Change, &str); 27] = [
+    let cases: [(Change, &str); 33] = [
         (|r| r.batch_size = 0, "batch_size is 0, expected at least 1"),
         (|r| r.lr = 0.0, "lr is 0, expected a number above 0"),
         (|r| r.lr = f64::NAN, "lr is NaN"),
@@ -106,6 +106,16 @@ fn values_that_make_no_sense_are_refused() {
         (|r| r.label_smoothing = 1.0, "label_smoothing is 1, expected 0 or more, below 1"),
         (|r| r.clip_grad_norm = Some(0.0), "clip_grad_norm is 0, expected a number above 0"),
         (|r| r.seed = u64::MAX, "seed is 18446744073709551615, expected at most"),
+        // More than config.toml can hold.
+        (|r| r.open.seed = u64::MAX, "open.seed is 18446744073709551615, expected at most"),
+        (|r| r.length = Length::Steps(u64::MAX), "length is 18446744073709551615"),
+        (|r| r.eval_every = Some(u64::MAX), "eval_every is 18446744073709551615"),
+        (|r| r.checkpoint_every = Some(u64::MAX), "checkpoint_every is 18446744073709551615"),
+        (|r| r.warmup_steps = u64::MAX, "warmup_steps is 18446744073709551615"),
+        (
+            |r| r.schedule = Schedule::Step { milestones: vec![1, u64::MAX], gamma: 0.1 },
+            "schedule.step.milestones is 18446744073709551615",
+        ),
         (|r| r.length = Length::Epochs(0), "length is 0, expected at least 1"),
         (|r| r.eval_every = Some(0), "eval_every is 0, expected at least 1"),
         (|r| r.checkpoint_every = Some(0), "checkpoint_every is 0, expected at least 1"),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use residua_data::Dataset;
 use residua_engine::PlanError;
-use residua_train::{Recipe, Start, TrainError, Trainer};
+use residua_train::{EarlyImages, Recipe, Start, TrainError, Trainer};
 use small_run::{Task, interrupt, model, model_bytes, resume, train, two_threads};
 
 /// The state of a run that is over, and the recipe to go on with.
@@ -82,5 +82,17 @@ fn a_run_that_cannot_start_overwrites_nothing() {
     assert!(matches!(error, TrainError::NoStart { .. }), "{error:?}");
     let error = overwrite(Recipe { batch_size: 1, ..task.recipe() });
     assert!(matches!(error, TrainError::Plan(PlanError::SingleValue { .. })), "{error:?}");
+    assert!(model_bytes(folder.path()) == before);
+
+    // Nor one that can't go on after its first part, on images of another size.
+    let (task, dataset) = (Task::Shapes, Task::Shapes.dataset());
+    let folder = tempfile::tempdir().unwrap();
+    start(folder.path(), task, &dataset);
+    let before = model_bytes(folder.path());
+    let early_images = Some(EarlyImages { size: 2, share: 0.5 });
+    let recipe = Recipe { early_images, ..task.recipe() };
+    let error = Trainer::create(folder.path(), true, recipe, Arc::clone(&dataset), two_threads());
+    let error = error.unwrap_err();
+    assert!(matches!(error, TrainError::Architecture(_)), "{error:?}");
     assert!(model_bytes(folder.path()) == before);
 }

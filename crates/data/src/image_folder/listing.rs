@@ -42,7 +42,8 @@ impl Listing {
                 return Err(invalid(format!("holds {} but no train", lonely.display())));
             }
             listing.classes = class_names(root)?;
-            if listing.classes.iter().all(|name| is_split_name(name)) {
+            let num_splits = listing.classes.iter().filter(|name| is_split_name(name)).count();
+            if num_splits > 1 || num_splits == listing.classes.len() {
                 return Err(invalid(format!("holds {}, {EXPECTED}", listing.classes.join(", "))));
             }
             listing.given.train = listing.append_split(root)?;
@@ -98,7 +99,7 @@ fn count_other_folders(root: &Path, used: &[&PathBuf]) -> Result<usize, DataErro
     }
 }
 
-fn is_split_name(name: &str) -> bool {
+pub(crate) fn is_split_name(name: &str) -> bool {
     SPLIT_NAMES.contains(&name.to_lowercase().as_str())
 }
 

@@ -17,9 +17,10 @@ use crate::{
 
 pub(crate) use checking::Checked;
 use checking::Checking;
-pub(crate) use listing::DEV_NAMES;
 use listing::Listing;
+pub(crate) use listing::{DEV_NAMES, is_split_name};
 pub use walk::ImageFiles;
+pub(crate) use walk::sorted_entries;
 
 /// The usual size for photographs.
 const DEFAULT_SIZE: usize = 224;

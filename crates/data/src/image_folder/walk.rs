@@ -50,7 +50,7 @@ impl ImageFiles {
 }
 
 /// Without the hidden ones.
-pub(super) fn sorted_entries(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
+pub(crate) fn sorted_entries(folder: &Path) -> Result<Vec<PathBuf>, DataError> {
     let mut paths = Vec::new();
     for entry in fs::read_dir(folder).map_err(DataError::read(folder))? {
         let entry = entry.map_err(DataError::read(folder))?;
