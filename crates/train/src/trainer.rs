@@ -234,10 +234,9 @@ fn expect_plan(recipe: &Recipe, options: &RunOptions) -> Result<(), TrainError> 
     let isa = options.isa()?;
     let Recipe { batch_size, precision, .. } = *recipe;
     let options = PlanOptions { batch_size, mode: Mode::Train, precision, isa };
-    for architecture in [Some(recipe.architecture.clone()), recipe.early_architecture()?] {
-        architecture.map_or(Ok(()), |it| {
-            Plan::new(&it.to_graph()?, &options).map(drop).map_err(TrainError::from)
-        })?;
+    let early = recipe.early_architecture()?;
+    for architecture in [Some(&recipe.architecture), early.as_ref()].into_iter().flatten() {
+        Plan::new(&architecture.to_graph()?, &options)?;
     }
     Ok(())
 }
