@@ -197,13 +197,13 @@ pub(super) fn phases(p: &Conv2dProblem) -> impl Iterator<Item = (Phase, Phase)> 
 pub(super) fn forward_weight(p: &Conv2dProblem) -> WindowWeight {
     let (window_rows, window_len, num_cols) = (p.kh, p.kw * p.ic, p.oc);
     let next = (p.kw > 1 && p.ow().is_multiple_of(2)).then_some(p.sw * p.ic);
-    WindowWeight { window_rows, window_len, num_cols, next }
+    WindowWeight { window_rows, window_len, taps: p.kw, num_cols, next }
 }
 
 pub(super) fn phase_weight(p: &Conv2dProblem, (y, x): (Phase, Phase)) -> WindowWeight {
     let (window_rows, window_len, num_cols) = (y.taps, x.taps * p.oc, p.ic);
     let next = (p.sw == 1 && p.kw > 1 && p.iw.is_multiple_of(2)).then_some(p.oc);
-    WindowWeight { window_rows, window_len, num_cols, next }
+    WindowWeight { window_rows, window_len, taps: x.taps, num_cols, next }
 }
 
 /// The output pixels of the rows `oh` of one sample.

@@ -15,6 +15,8 @@ use std::ops::Range;
 pub(super) struct WindowWeight {
     pub(super) window_rows: usize,
     pub(super) window_len: usize,
+    /// Pixels in a row of a window.
+    pub(super) taps: usize,
     pub(super) num_cols: usize,
     /// Elements from a pixel's window to the next pixel's, where each row is of pairs of pixels that lie
     /// side by side in the output.

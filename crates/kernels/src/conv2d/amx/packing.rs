@@ -73,10 +73,15 @@ impl TilePacking {
     pub(super) fn pack(&self, packed: &mut [bf16], from: &Rows<&[f32], impl Fn(usize) -> usize>) {
         assert_eq!(packed.len(), self.len());
         crate::Isa::Avx512Bf16.assert_supported();
-        let WindowWeight { window_rows, window_len, num_cols, .. } = self.pixel;
-        for (tile_i, tile) in packed.chunks_exact_mut(B_TILE).enumerate() {
-            let (step, row) = (tile_i % self.steps(), tile_i / self.steps() % window_rows);
-            let block = tile_i / self.steps() / window_rows;
+        if packed.is_empty() {
+            return;
+        }
+        let (tiles, _) = packed.as_chunks_mut::<B_TILE>();
+        let WindowWeight { window_rows, window_len, taps, num_cols, .. } = self.pixel;
+        // A step of one tap's rows, which are at a constant distance.
+        let even = self.pair.is_none() && (window_len / taps).is_multiple_of(STEP);
+        let row_stride = even.then(|| (from.first_of)(1) - (from.first_of)(0));
+        for [block, row, step] in self.tile_order(row_stride.is_some_and(|r| from.col_stride < r)) {
             // A pair has the same columns twice.
             let (first_col, window_start) = match self.pair {
                 Some(next) => (0, block * next),
@@ -87,15 +92,38 @@ impl TilePacking {
                 stride: from.col_stride,
                 num: TILE.min(num_cols - first_col),
             };
+            let first = |k: usize| {
+                let k = k.checked_sub(window_start).filter(|k| *k < window_len)?;
+                Some((from.first_of)(row * window_len + k) + first_col * from.col_stride)
+            };
+            let tile = &mut tiles[(block * window_rows + row) * self.steps() + step];
+            if let (Some(row_stride), Some(first)) = (row_stride, first(step * STEP)) {
+                // SAFETY: the machine has AVX512-BF16.
+                unsafe { columns.tile(first, row_stride, tile) };
+                continue;
+            }
             let (pairs, _) = tile.as_chunks_mut::<{ 2 * TILE }>();
             for (k, pair) in (step * STEP..).step_by(2).zip(pairs) {
-                let first = |k: usize| {
-                    let k = k.checked_sub(window_start).filter(|k| *k < window_len)?;
-                    Some((from.first_of)(row * window_len + k) + first_col * from.col_stride)
-                };
-                // SAFETY: the machine has AVX512-BF16.
+                // SAFETY: as above.
                 unsafe { columns.pair(first(k), first(k + 1), pair) }
             }
         }
+    }
+
+    /// The block, window row and step of each tile, in the order of memory as far as PyTorch's layout allows:
+    /// all taps one after another, and blocks before steps if columns are closer together than rows.
+    fn tile_order(&self, columns_are_closer: bool) -> impl Iterator<Item = [usize; 3]> {
+        let (num_blocks, WindowWeight { window_rows, taps, .. }) = (self.num_blocks(), self.weight);
+        let taps = if self.steps().is_multiple_of(taps) { taps } else { 1 };
+        let steps = self.steps() / taps;
+        (0..num_blocks * steps).flat_map(move |i| {
+            let (block, step) = if columns_are_closer {
+                (i % num_blocks, i / num_blocks)
+            } else {
+                (i / steps, i % steps)
+            };
+            let of_row = move |row| (0..taps).map(move |tap| [block, row, tap * steps + step]);
+            (0..window_rows).flat_map(of_row)
+        })
     }
 }

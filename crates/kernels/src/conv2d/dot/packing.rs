@@ -66,8 +66,9 @@ mod tests {
             return;
         }
         for (window_rows, window_len, num_cols) in [(1, 1, 1), (3, 5, 17), (2, 4, 33), (2, 7, 48)] {
+            let taps = 1;
             let packing =
-                PairPacking(WindowWeight { window_rows, window_len, num_cols, next: None });
+                PairPacking(WindowWeight { window_rows, window_len, taps, num_cols, next: None });
             let values: Vec<f32> = (0..window_rows * window_len * 50).map(|i| i as f32).collect();
             let rows = Rows { values: &values[..], first_of: |row: usize| row * 50, col_stride: 1 };
             let mut packed = vec![f32::NAN; packing.len()];

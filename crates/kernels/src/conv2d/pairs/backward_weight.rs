@@ -16,6 +16,7 @@ use super::kept;
 use super::layout::{Layout, channels, lines, tap_columns, taps};
 use super::pixels::Pixels;
 use super::transpose::transpose;
+use super::unpack::unpack;
 use super::{B_TILE, STEP, TILE};
 use crate::Conv2dProblem;
 use crate::conv2d::ahead::Ahead;
@@ -107,20 +108,16 @@ impl<B: GradBlocks> MultiplyGrads<bf16> for PairGrads<B> {
     /// Writes a packed gradient in the weight's layout, `[oc][ic][tap]`.
     fn unpack(&self, p: &Conv2dProblem, packed_grad: &[f32], grad_weight: &mut [f32]) {
         assert_eq!(packed_grad.len(), self.packed_len(p));
-        let (channels, taps, tap_columns) = (channels(p), taps(p), tap_columns(p));
+        if tap_columns(p) == p.kw {
+            return unpack(p, packed_grad, grad_weight);
+        }
+        let (channels, taps) = (channels(p), taps(p));
         let tiles = channels.div_ceil(TILE);
         for (i, tile) in packed_grad.chunks_exact(TILE * TILE).enumerate() {
             let (tap, first_channel) = (i % taps, i / taps % tiles * TILE);
             let first_oc = i / taps / tiles * TILE;
-            let num_channels = TILE.min(channels - first_channel);
             for (oc, grads) in (first_oc..p.oc).zip(tile.chunks_exact(TILE)) {
-                let grads = &grads[..num_channels];
-                if tap_columns == p.kw {
-                    let first = (oc * p.ic + first_channel) * taps + tap;
-                    write_strided(grad_weight, first, taps, grads);
-                    continue;
-                }
-                for (channel, grad) in (first_channel..).zip(grads) {
+                for (channel, grad) in (first_channel..channels).zip(grads) {
                     let (kw_i, ic_i) = (channel / p.ic, channel % p.ic);
                     grad_weight[((oc * p.ic + ic_i) * p.kh + tap) * p.kw + kw_i] = *grad;
                 }
@@ -179,15 +176,6 @@ pub(super) fn pair_phases(layout: &Layout<'_>, phases: &[bf16], first: usize, pa
     for (phase, pairs) in phases.chunks_exact(phase_len).zip(of_phases) {
         let (even, odd) = pairs.split_at_mut(pairs_len);
         interleave(&phase[first * layout.channels..], layout.channels, even, odd);
-    }
-}
-
-/// Writes values at places `stride` apart, from `first` on.
-fn write_strided(out: &mut [f32], first: usize, stride: usize, values: &[f32]) {
-    let Some(last) = values.len().checked_sub(1) else { return };
-    let out = &mut out[first..=first + last * stride];
-    for (out, value) in out.iter_mut().step_by(stride).zip(values) {
-        *out = *value;
     }
 }
 

@@ -8,6 +8,7 @@ mod kept;
 mod layout;
 pub(super) mod pixels;
 mod transpose;
+mod unpack;
 
 /// Rows and columns of a tile of C.
 pub(super) const TILE: usize = 16;
