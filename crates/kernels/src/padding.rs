@@ -100,21 +100,30 @@ impl Padding {
 
     /// Where each stretch that is kept starts in the samples, and where in the padded ones: whole rows,
     /// or single pixels where these are apart.
-    pub(crate) fn stretches(&self, num_samples: usize) -> impl Iterator<Item = (usize, usize)> {
-        let (cols, at_once) = (self.kept_cols(), self.pixels_at_once().max(1));
-        let rows = if cols.is_empty() { 0..0 } else { self.kept_rows() };
+    pub(crate) fn stretches(&self, num_samples: usize) -> Stretches {
         let Self { c, pitch, w, top, left, .. } = *self;
-        let (sample_len, len, row_pitch) = (self.sample_len(), self.len(), self.row_pitch());
-        (0..num_samples).flat_map(move |sample| {
-            let cols = cols.clone();
-            rows.clone().flat_map(move |y| {
-                let row = y.wrapping_add_signed(-top);
-                let (from, to) = (sample * sample_len + row * w * c, sample * len + y * row_pitch);
-                cols.clone()
-                    .step_by(at_once)
-                    .map(move |x| (from + x.wrapping_add_signed(-left) * c, to + x * pitch))
-            })
-        })
+        let (rows, cols) = (self.kept_rows(), self.kept_cols());
+        let (num_rows, in_row) = (rows.len(), cols.len() / self.pixels_at_once().max(1));
+        // Back from the last stretch of a row, and from the last row.
+        let (cols_back, rows_back) = (in_row.saturating_sub(1), num_rows.saturating_sub(1));
+        let step = |col: usize, row: usize, sample: usize| Step {
+            col,
+            row: row - cols_back * col,
+            sample: sample - rows_back * row - cols_back * col,
+        };
+        // Without stretches there may be no such place.
+        let from = rows.start.wrapping_add_signed(-top).wrapping_mul(w);
+        let from = from.wrapping_add(cols.start.wrapping_add_signed(-left)).wrapping_mul(c);
+        Stretches {
+            next: (from, self.first()),
+            step_from: step(c, w * c, self.sample_len()),
+            step_to: step(pitch, self.row_pitch(), self.len()),
+            in_row,
+            num_rows,
+            cols_left: in_row,
+            rows_left: num_rows,
+            samples_left: if in_row * num_rows == 0 { 0 } else { num_samples },
+        }
     }
 
     /// Lays out samples at the front of `padded`, and returns that part. The zeros around them are there
@@ -144,6 +153,55 @@ impl Padding {
             done = to + len;
         }
         clear(&mut padded[done..]);
+    }
+}
+
+/// How far the next stretch is: in the same row, from a row's last, and from a sample's last.
+#[derive(Debug, Clone, Copy)]
+struct Step {
+    col: usize,
+    row: usize,
+    sample: usize,
+}
+
+/// Stretches of samples; see [`Padding::stretches`].
+// Numbers alone: nested iterators are moved by wide loads of what narrow stores have just written, and such a
+// load waits until all stores before it are done, those of the last stretch too.
+#[derive(Debug)]
+pub(crate) struct Stretches {
+    next: (usize, usize),
+    step_from: Step,
+    step_to: Step,
+    in_row: usize,
+    num_rows: usize,
+    cols_left: usize,
+    rows_left: usize,
+    samples_left: usize,
+}
+
+impl Iterator for Stretches {
+    type Item = (usize, usize);
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<(usize, usize)> {
+        if self.samples_left == 0 {
+            return None;
+        }
+        let (from, to) = self.next;
+        let step = |step: Step| match (self.cols_left, self.rows_left) {
+            (2.., _) => step.col,
+            (_, 2..) => step.row,
+            _ => step.sample,
+        };
+        self.next = (from + step(self.step_from), to + step(self.step_to));
+        self.cols_left -= 1;
+        if self.cols_left == 0 {
+            (self.cols_left, self.rows_left) = (self.in_row, self.rows_left - 1);
+            if self.rows_left == 0 {
+                (self.rows_left, self.samples_left) = (self.num_rows, self.samples_left - 1);
+            }
+        }
+        Some((from, to))
     }
 }
 
