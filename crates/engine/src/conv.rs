@@ -1,7 +1,7 @@
 //! A convolution or linear operation of a plan: its kernel, and its weight as the kernel wants it.
 
 use residua_kernels::conv2d::{Conv2dKernel, PART_CHANNELS};
-use residua_kernels::{Aligned, Conv2dProblem};
+use residua_kernels::{Aligned, Conv2dProblem, Isa, add::add_assign};
 use std::ops::Range;
 
 /// One convolution (or linear operation, as the 1×1 convolution of one pixel) of activations stored
@@ -78,7 +78,8 @@ impl<E> Conv<E> {
         first: usize,
         grads: &mut [f32],
     ) {
-        add_up(&mut sum.bias, others.clone().map(|other| &*other.bias));
+        let isa = self.kernel.isa();
+        add_up(isa, &mut sum.bias, others.clone().map(|other| &*other.bias));
         if let Some(bias) = &self.bias {
             grads[bias.start - first..bias.end - first].copy_from_slice(&sum.bias);
         }
@@ -95,19 +96,17 @@ impl<E> Conv<E> {
             }
             return;
         }
-        add_up(&mut sum.packed, others.map(|other| &*other.packed));
+        add_up(isa, &mut sum.packed, others.map(|other| &*other.packed));
         self.kernel.unpack_grad(&self.problem, &sum.packed, weight);
     }
 }
 
 /// Adds vectors of the same length to another, a part that stays in the first-level cache at a time.
-fn add_up<'a>(sum: &mut [f32], vectors: impl Iterator<Item = &'a [f32]> + Clone) {
+fn add_up<'a>(isa: Isa, sum: &mut [f32], vectors: impl Iterator<Item = &'a [f32]> + Clone) {
     const PART: usize = 1 << 12;
     for (i, sum) in sum.chunks_mut(PART).enumerate() {
         for vector in vectors.clone() {
-            for (sum, other) in sum.iter_mut().zip(&vector[i * PART..]) {
-                *sum += other;
-            }
+            add_assign(isa, sum, &vector[i * PART..][..sum.len()]);
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::{Mode, PlanError, PlanOptions};
 use rayon::prelude::*;
 use residua_graph::{Graph, Weights};
 use residua_kernels::conv2d::{ConvElement, KeptOperands};
-use residua_kernels::{Aligned, convert, max_pool, scratch};
+use residua_kernels::{Aligned, convert, max_pool, round, scratch};
 use std::sync::{Mutex, MutexGuard, RwLock};
 
 /// The fewest samples of a group in training, unless that gives fewer than [`MIN_GROUPS`]: with fewer, its
@@ -220,7 +220,7 @@ impl<E: ConvElement> Run for Executor<E> {
                     chunks.zip(logits.chunks_mut(phase.samples_at_once.saturating_mul(y.len)))
                 {
                     let which = 0..input.len() / x.len;
-                    group.write(*x, &which, |_, x| convert(input, x));
+                    group.write(*x, &which, |_, x| round(shared.isa, input, x));
                     group.run_steps(shared, phase, &which);
                     convert(group.activation(*y, &which), logits);
                 }
@@ -242,7 +242,7 @@ impl<E: ConvElement> Run for Executor<E> {
         each.for_each(|(group, input)| {
             group.num_samples = input.len() / x.len;
             let which = group.all();
-            group.write(*x, &which, |_, x| convert(input, x));
+            group.write(*x, &which, |_, x| round(shared.isa, input, x));
             group.norm_partials.iter_mut().for_each(NormPartial::reset_moments);
         });
         run_phases(groups, rounds, shared, forward_phases, |norms, reduction, groups| {

@@ -1,6 +1,6 @@
 //! What activations are stored as: f32 or bf16. Kernels compute in f32 either way.
 
-use crate::simd::Simd;
+use crate::simd::{Simd, simd_fn};
 use half::bf16;
 use std::any::TypeId;
 
@@ -141,19 +141,22 @@ pub fn convert<A: Element, B: Element>(from: &[A], to: &mut [B]) {
     }
 }
 
+simd_fn! {
+    /// Rounds every element, or copies it, in vectors.
+    pub fn round<S, E>(simd, from: &[f32], to: &mut [E]) {
+        assert_eq!(from.len(), to.len());
+        let whole = from.len() - from.len() % S::LANES;
+        for i in (0..whole).step_by(S::LANES) {
+            simd.store(&mut to[i..], simd.load(&from[i..]));
+        }
+        convert(&from[whole..], &mut to[whole..]);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::Isa;
-    use crate::simd::simd_fn;
-
-    simd_fn! {
-        fn round<S>(simd, from: &[f32], to: &mut [bf16]) {
-            for (from, to) in from.chunks_exact(S::LANES).zip(to.chunks_exact_mut(S::LANES)) {
-                simd.store(to, simd.load(from));
-            }
-        }
-    }
 
     simd_fn! {
         fn widen<S>(simd, from: &[bf16], to: &mut [f32]) {

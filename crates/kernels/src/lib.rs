@@ -45,7 +45,7 @@ mod source;
 pub mod zero_pad;
 
 pub use aligned::Aligned;
-pub use element::{Element, convert};
+pub use element::{Element, convert, round};
 pub use half::bf16;
 pub use isa::{Isa, IsaError};
 pub use problem::{Conv2dProblem, MaxPoolProblem, ProblemError, ZeroPadProblem};

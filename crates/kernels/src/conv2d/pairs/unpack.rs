@@ -18,7 +18,7 @@ pub(super) fn unpack(p: &Conv2dProblem, packed: &[f32], grad_weight: &mut [f32])
             match taps {
                 1 => grads.copy_from_slice(&row[..grads.len()]),
                 // SAFETY: the machine has AVX-512.
-                _ => unsafe { unpack_row(row, taps, first, grads) },
+                _ => unsafe { unpack_row(row, taps, &first, grads) },
             }
         }
     }
@@ -40,7 +40,7 @@ impl Places {
 
 /// Writes `[ic][tap]` of a row of as many tiles as there are taps.
 #[target_feature(enable = "avx512f")]
-fn unpack_row(row: &[f32], taps: usize, first: Places, grads: &mut [f32]) {
+fn unpack_row(row: &[f32], taps: usize, first: &Places, grads: &mut [f32]) {
     assert!(row.len() >= (taps - 1) * TILE * TILE + TILE && grads.len() <= TILE * taps);
     // SAFETY: 64 bytes each.
     let (mut tap, mut ic) = unsafe {
