@@ -198,6 +198,9 @@ impl Epilogue for TileMoments<'_> {
     }
 }
 
+/// How far ahead of its use an operand is fetched, in elements: 2 KiB, some 20 vectors.
+const AHEAD: usize = 1 << 10;
+
 /// Masks a gradient; `Σ grad` and `Σ grad · (input − mean)`. `MASK` is the kind of mask.
 pub(super) struct TileGradSums<'a, const MASK: u8>(NormGradSums<'a, bf16>);
 
@@ -259,6 +262,10 @@ impl<const MASK: u8> Epilogue for TileGradSums<'_, MASK> {
         let GradSums { input, output, mean, scale, shift, sum, centred } = registers;
         // SAFETY: the caller's promise, and the lengths checked in `new`.
         unsafe {
+            _mm_prefetch::<_MM_HINT_T0>(input.wrapping_add(place + AHEAD).cast());
+            if MASK == MASK_OUTPUT {
+                _mm_prefetch::<_MM_HINT_T0>(output.wrapping_add(place + AHEAD).cast());
+            }
             let x = widen(_mm512_maskz_loadu_epi16(mask, input.add(place).cast()));
             let mut packed = _mm512_maskz_mov_epi16(mask, packed);
             let mut grad = widen(packed);
