@@ -138,6 +138,10 @@ impl<E: Element, B: Element, const RESIDUAL: u8, const KEEP: bool> Map
 
     #[inline(always)]
     unsafe fn pair<S: Simd>(&mut self, simd: S, i: usize, [scale, shift]: [[S::F32; 2]; 2]) {
+        simd.fetch_ahead(self.input, i);
+        if RESIDUAL == STORED {
+            simd.fetch_ahead(self.residual, i);
+        }
         // SAFETY: the caller's promise.
         unsafe {
             let input = simd.load_pair(self.input, i);
@@ -449,6 +453,8 @@ impl<E: Element, B: Element> Map for GradInput<'_, E, B> {
 
     #[inline(always)]
     unsafe fn pair<S: Simd>(&mut self, simd: S, i: usize, [mean, a, b, c]: [[S::F32; 2]; 4]) {
+        simd.fetch_ahead(self.from.input, i);
+        simd.fetch_ahead(self.from.grad_output, i);
         // SAFETY: the caller's promise.
         unsafe {
             let input = simd.load_pair(self.from.input, i);
