@@ -5,6 +5,7 @@
 //! end goes one by one.
 
 use crate::simd::Simd;
+use std::mem::MaybeUninit;
 
 /// Elements a repeated operand has at most.
 const MAX_REPEATED: usize = 1024;
@@ -40,12 +41,13 @@ impl Walk {
 }
 
 /// Room for a repeated per-channel operand, at the start of a cache line: its vectors are read often.
+// Not zeroed: that would take as long as a row of a few channels.
 #[repr(align(64))]
-pub(crate) struct Wide([f32; MAX_REPEATED]);
+pub(crate) struct Wide([MaybeUninit<f32>; MAX_REPEATED]);
 
 impl Wide {
     pub(crate) fn new() -> Self {
-        Self([0.0; MAX_REPEATED])
+        Self([MaybeUninit::uninit(); MAX_REPEATED])
     }
 
     /// An operand for `period` columns: itself, or repeated.
@@ -54,8 +56,12 @@ impl Wide {
             return operand;
         }
         let wide = &mut self.0[..period];
-        wide.chunks_exact_mut(operand.len()).for_each(|row| row.copy_from_slice(operand));
-        wide
+        assert!(period.is_multiple_of(operand.len()));
+        for row in wide.chunks_exact_mut(operand.len()) {
+            row.iter_mut().zip(operand).for_each(|(to, from)| _ = to.write(*from));
+        }
+        // SAFETY: `wide` is of whole rows, and each was written.
+        unsafe { &*(&raw const *wide as *const [f32]) }
     }
 }
 

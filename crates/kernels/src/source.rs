@@ -130,6 +130,23 @@ impl<E: Element> Source<'_, E> {
         }
     }
 
+    /// Some elements, whole pixels, to be read once more, with nothing stored.
+    pub(crate) fn part(&self, part: Range<usize>) -> Source<'_, E> {
+        match self.reread() {
+            Source::Stored(samples) => Source::Stored(&samples[part]),
+            Source::Normalised(from) => Source::Normalised(Normalised {
+                input: &from.input[part.clone()],
+                residual: from.residual.map(|residual| residual.part(part)),
+                ..from
+            }),
+            Source::NormGrad(from) => Source::NormGrad(NormGrad {
+                input: &from.input[part.clone()],
+                grad_output: &from.grad_output[part],
+                ..from
+            }),
+        }
+    }
+
     /// The same to be read once more, with nothing stored.
     pub fn reread(&self) -> Source<'_, E> {
         match self {

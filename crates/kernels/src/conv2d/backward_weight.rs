@@ -2,13 +2,23 @@
 //! input (its `kw·ic` contiguous elements are the rows) with the output gradient over all pixels.
 
 use super::grid::split;
-use super::multiply::GradOperands;
 use super::packing::Packing;
 use super::tile::{Run, Start, TileCall, tiles_along_m};
+use crate::padding::Padding;
 use crate::{Conv2dProblem, Isa};
 
 /// Runs of one tile call; taller pictures take several calls.
 const MAX_RUNS: usize = 128;
+
+/// Some samples of the padded input and of the padded output gradient.
+#[derive(Debug)]
+pub(super) struct PaddedOperands<'a> {
+    pub(super) num_samples: usize,
+    pub(super) x: &'a [f32],
+    pub(super) x_padding: Padding,
+    pub(super) grad: &'a [f32],
+    pub(super) grad_padding: Padding,
+}
 
 /// The gradient over all samples, into `packed_grad`. Where the last columns are no whole vector, the
 /// sums of those that don't exist are of the next pixel.
@@ -16,7 +26,7 @@ pub(super) fn run(
     isa: Isa,
     p: &Conv2dProblem,
     packing: &Packing,
-    operands: &GradOperands<'_, f32>,
+    operands: &PaddedOperands<'_>,
     start: Start,
     packed_grad: &mut [f32],
 ) {
@@ -34,11 +44,11 @@ fn add_rows(
     p: &Conv2dProblem,
     packing: &Packing,
     (first_row, num_rows): (usize, usize),
-    operands: &GradOperands<'_, f32>,
+    operands: &PaddedOperands<'_>,
     start: Start,
     packed_grad: &mut [f32],
 ) {
-    let GradOperands { num_samples, x, x_padding, grad, grad_padding, .. } = operands;
+    let PaddedOperands { num_samples, x, x_padding, grad, grad_padding, .. } = operands;
     let (x_row, grad_row) = (x_padding.row_pitch(), grad_padding.row_pitch());
     let grad_first = grad_padding.first();
     let mut runs = [Run { x: 0, w: 0, len: p.ow() }; MAX_RUNS];

@@ -14,6 +14,7 @@ use super::geometry::{
     phase_weight, phases,
 };
 use super::grid::{Grid, split};
+use super::lay_out::lay_out;
 use super::multiply::{GradOperands, Multiply, MultiplyGrads, Rows};
 use super::sums::Sums;
 use super::tile::Start;
@@ -68,32 +69,6 @@ impl<M: Multiply> Direct<M> {
         }
     }
 
-    /// Lays samples out in `memory`, unless they can be read where they lie. So many were laid out there
-    /// `before`, with zeros around them that are still there.
-    fn lay_out<'a>(
-        &self,
-        padding: &Padding,
-        slack: usize,
-        samples: Source<'a, M::Activation>,
-        before: usize,
-        memory: &'a mut [M::Operand],
-    ) -> &'a [M::Operand] {
-        let in_place = padding.is_none() && slack == 0;
-        let samples = match padding.crops() || in_place && M::as_operand(&[]).is_some() {
-            true => samples.stored_first(self.isa()),
-            false => samples,
-        };
-        if let Source::Stored(stored) = samples
-            && in_place
-            && let Some(operand) = M::as_operand(stored)
-        {
-            return operand;
-        }
-        let len = padding.pad(self.isa(), samples, before, memory).len();
-        memory[len..][..slack].fill(bytemuck::Zeroable::zeroed());
-        &memory[..len + slack]
-    }
-
     /// Samples that a forward of the output rows `oh` lays out at once, and the memory for them.
     fn forward_memory(&self, p: &Conv2dProblem, oh: &Range<usize>) -> (usize, Memory) {
         let padding = Self::input_padding(p, oh);
@@ -118,11 +93,12 @@ impl<M: Multiply> Direct<M> {
     /// The memory that a backward takes for samples that are laid out at once.
     fn backward_memory(&self, p: &Conv2dProblem, few: usize) -> Memory {
         let (x, grad) = (Self::input_padding(p, &(0..p.oh())), Self::grad_output_padding(p));
+        let grad_output = grad.total_len(few) + self.backward_slack(p, &grad);
         Memory {
+            input: 0,
             // What follows begins at a cache line.
-            input: x.total_len(few).next_multiple_of(32),
-            grad_output: grad.total_len(few) + self.backward_slack(p, &grad),
-            grad_weight: self.0.grads().memory_len(p, few),
+            grad_output: grad_output.next_multiple_of(32),
+            grad_weight: self.0.grads().memory_len(p, few, &x),
         }
     }
 
@@ -154,7 +130,7 @@ impl<M: Multiply> Direct<M> {
                 let samples = input.take_front(few * padding.sample_len());
                 let num_samples = samples.len() / padding.sample_len();
                 let mut ahead = Ahead::of_forward(&samples, output);
-                let x = self.lay_out(&padding, slack, samples, before, memory);
+                let x = lay_out(self.isa(), &padding, slack, samples, before, memory);
                 before = num_samples;
                 let part = sums.part(first..first + output.len());
                 first += output.len();
@@ -183,8 +159,7 @@ impl<M: Multiply> Direct<M> {
         let memory = self.backward_memory(p, few);
         let slack = self.backward_slack(p, &grad_padding);
         scratch::with_operands(memory.total(), |all| {
-            let (x_memory, rest) = all.split_at_mut(memory.input);
-            let (grad_memory, rest) = rest.split_at_mut(memory.grad_output);
+            let (grad_memory, rest) = all.split_at_mut(memory.grad_output);
             let (mut first, mut before, input_len) = (0, 0, p.ih * p.iw * p.ic);
             while !grad_output.is_empty() {
                 let samples = grad_output.take_front(few * grad_padding.sample_len());
@@ -196,11 +171,11 @@ impl<M: Multiply> Direct<M> {
                 let grad_input = grad_input.as_mut().map(|call| call.part(made));
                 let mut ahead =
                     Ahead::of_backward(&samples, x_samples.as_ref(), grad_input.as_ref());
-                let grad = self.lay_out(&grad_padding, slack, samples, before, grad_memory);
-                if let Some(samples) = x_samples {
-                    let x = self.lay_out(&x_padding, 0, samples, before, x_memory);
-                    let operands = GradOperands { num_samples, x, x_padding, grad, grad_padding };
-                    self.grad_weight(p, &operands, rest, weight, &mut ahead);
+                let grad = lay_out(self.isa(), &grad_padding, slack, samples, before, grad_memory);
+                if let Some(x) = x_samples {
+                    let operands =
+                        GradOperands { num_samples, before, x, x_padding, grad, grad_padding };
+                    self.grad_weight(p, operands, rest, weight, &mut ahead);
                 }
                 before = num_samples;
                 if let Some(call) = grad_input {
@@ -214,7 +189,7 @@ impl<M: Multiply> Direct<M> {
     fn grad_weight(
         &self,
         p: &Conv2dProblem,
-        operands: &GradOperands<'_, M::Operand>,
+        operands: GradOperands<'_, M::Activation, M::Operand>,
         memory: &mut [M::Operand],
         weight: &mut WeightGrad<'_>,
         ahead: &mut Ahead,

@@ -14,6 +14,7 @@ mod geometry;
 mod grad_input;
 mod grid;
 mod kept;
+mod lay_out;
 mod multiply;
 mod packing;
 #[cfg(target_arch = "x86_64")]

@@ -6,7 +6,7 @@ use super::grid::Grid;
 use super::sums::Sums;
 use super::tile::Start;
 use crate::padding::Padding;
-use crate::{Conv2dProblem, Element, Isa};
+use crate::{Conv2dProblem, Element, Isa, Source};
 use std::fmt::Debug;
 use std::ops::Range;
 
@@ -32,12 +32,14 @@ pub(super) struct Rows<V, F> {
     pub(super) col_stride: usize,
 }
 
-/// Operands of a gradient of a weight: some samples of the padded input and of the padded output
-/// gradient, which [`MultiplyGrads::slack`] elements follow.
+/// Operands of a gradient of a weight: some samples of the input, which is still to be laid out, and of the
+/// padded output gradient, which [`MultiplyGrads::slack`] elements follow.
 #[derive(Debug)]
-pub(super) struct GradOperands<'a, T> {
+pub(super) struct GradOperands<'a, A, T> {
     pub(super) num_samples: usize,
-    pub(super) x: &'a [T],
+    /// Samples whose input was laid out in the same memory before these, as [`lay_out`](super::lay_out) means it.
+    pub(super) before: usize,
+    pub(super) x: Source<'a, A>,
     pub(super) x_padding: Padding,
     pub(super) grad: &'a [T],
     pub(super) grad_padding: Padding,
@@ -53,8 +55,6 @@ pub(super) trait Multiply: Debug + Sync {
     fn name(&self) -> &'static str;
     fn isa(&self) -> Isa;
 
-    /// Samples that need no padding, if they can be read where they lie.
-    fn as_operand(samples: &[Self::Activation]) -> Option<&[Self::Operand]>;
     /// Elements from one padded pixel of `c` channels to the next, where windows are single pixels.
     fn pixel_pitch(c: usize) -> usize {
         c
@@ -88,17 +88,17 @@ pub(super) trait Multiply: Debug + Sync {
     );
 
     /// How it makes gradients of weights.
-    fn grads(&self) -> impl MultiplyGrads<Self::Operand>;
+    fn grads(&self) -> impl MultiplyGrads<Self::Activation, Self::Operand>;
 }
 
-/// A way to make gradients of weights from operands of type `T`.
-pub(super) trait MultiplyGrads<T> {
+/// A way to make gradients of weights from activations of type `A` and padded output gradients of type `T`.
+pub(super) trait MultiplyGrads<A, T> {
     /// Samples that a backward takes at once.
     fn samples_at_once(&self, p: &Conv2dProblem, x: &Padding, grad: &Padding) -> usize;
     /// As [`Multiply::slack`], after the output gradient.
     fn slack(&self, p: &Conv2dProblem) -> usize;
-    /// Operands that [`run`](Self::run) has room for.
-    fn memory_len(&self, p: &Conv2dProblem, num_samples: usize) -> usize;
+    /// Elements that [`run`](Self::run) and [`keep`](Self::keep) lay out, in memory that starts at a cache line.
+    fn memory_len(&self, p: &Conv2dProblem, num_samples: usize, x: &Padding) -> usize;
     /// Length of a packed gradient.
     fn packed_len(&self, p: &Conv2dProblem) -> usize;
     /// The gradient over all samples of `operands`, of which there are some, into `packed_grad`, or added to
@@ -106,7 +106,7 @@ pub(super) trait MultiplyGrads<T> {
     fn run(
         &self,
         p: &Conv2dProblem,
-        operands: &GradOperands<'_, T>,
+        operands: GradOperands<'_, A, T>,
         start: Start,
         memory: &mut [T],
         packed_grad: &mut [f32],
@@ -123,7 +123,7 @@ pub(super) trait MultiplyGrads<T> {
     fn keep(
         &self,
         p: &Conv2dProblem,
-        _operands: &GradOperands<'_, T>,
+        _operands: GradOperands<'_, A, T>,
         _memory: &mut [T],
         _kept: &mut [T],
     ) {

@@ -2,9 +2,10 @@
 //! when they are padded, and the weight is rounded.
 
 use super::ahead::Ahead;
-use super::backward_weight;
+use super::backward_weight::{self, PaddedOperands};
 use super::geometry::forward_weight;
 use super::grid::Grid;
+use super::lay_out::lay_out;
 use super::multiply::{GradOperands, Multiply, MultiplyGrads, Rows, WindowWeight};
 use super::packing::Packing;
 use super::sums::Sums;
@@ -40,7 +41,6 @@ impl<E: VectorElement> Vector<E> {
 /// What differs between formats.
 pub(super) trait VectorElement: TileElement {
     fn name(isa: Isa) -> &'static str;
-    fn as_f32(samples: &[Self]) -> Option<&[f32]>;
 }
 
 impl VectorElement for f32 {
@@ -51,10 +51,6 @@ impl VectorElement for f32 {
             _ => "portable_conv2d_f32_direct",
         }
     }
-
-    fn as_f32(samples: &[Self]) -> Option<&[f32]> {
-        Some(samples)
-    }
 }
 
 impl VectorElement for bf16 {
@@ -64,10 +60,6 @@ impl VectorElement for bf16 {
             Isa::Avx512 => "avx512_conv2d_bf16_direct",
             _ => "portable_conv2d_bf16_direct",
         }
-    }
-
-    fn as_f32(_samples: &[Self]) -> Option<&[f32]> {
-        None
     }
 }
 
@@ -81,10 +73,6 @@ impl<E: VectorElement> Multiply for Vector<E> {
 
     fn isa(&self) -> Isa {
         self.isa
-    }
-
-    fn as_operand(samples: &[E]) -> Option<&[f32]> {
-        E::as_f32(samples)
     }
 
     /// The rows of a tile are pixels. At a large power of two from each other, their cache lines all fall
@@ -111,9 +99,7 @@ impl<E: VectorElement> Multiply for Vector<E> {
         rows: &Rows<&[f32], impl Fn(usize) -> usize>,
     ) {
         self.packing(weight).pack(packed, rows);
-        if Self::as_operand(&[]).is_none() {
-            packed.iter_mut().for_each(|x| *x = E::from_f32(*x).to_f32());
-        }
+        packed.iter_mut().for_each(|x| *x = E::from_f32(*x).to_f32());
     }
 
     fn run(
@@ -130,12 +116,12 @@ impl<E: VectorElement> Multiply for Vector<E> {
         grid.run(self.isa, &self.packing(weight), start, x, packed, out);
     }
 
-    fn grads(&self) -> impl MultiplyGrads<f32> {
+    fn grads(&self) -> impl MultiplyGrads<E, f32> {
         *self
     }
 }
 
-impl<E: VectorElement> MultiplyGrads<f32> for Vector<E> {
+impl<E: VectorElement> MultiplyGrads<E, f32> for Vector<E> {
     fn samples_at_once(&self, p: &Conv2dProblem, x: &Padding, grad: &Padding) -> usize {
         x.samples_at_once(p.weight_len()).min(grad.samples_at_once(p.weight_len()))
     }
@@ -144,8 +130,8 @@ impl<E: VectorElement> MultiplyGrads<f32> for Vector<E> {
         p.oc.next_multiple_of(self.grad_packing(p).lanes) - p.oc
     }
 
-    fn memory_len(&self, _p: &Conv2dProblem, _num_samples: usize) -> usize {
-        0
+    fn memory_len(&self, _p: &Conv2dProblem, num_samples: usize, x: &Padding) -> usize {
+        x.total_len(num_samples)
     }
 
     fn packed_len(&self, p: &Conv2dProblem) -> usize {
@@ -155,13 +141,16 @@ impl<E: VectorElement> MultiplyGrads<f32> for Vector<E> {
     fn run(
         &self,
         p: &Conv2dProblem,
-        operands: &GradOperands<'_, f32>,
+        operands: GradOperands<'_, E, f32>,
         start: Start,
-        _memory: &mut [f32],
+        memory: &mut [f32],
         packed_grad: &mut [f32],
         _ahead: &mut Ahead,
     ) {
-        backward_weight::run(self.isa, p, &self.grad_packing(p), operands, start, packed_grad);
+        let GradOperands { num_samples, before, x, x_padding, grad, grad_padding } = operands;
+        let x = lay_out(self.isa, &x_padding, 0, x, before, memory);
+        let operands = PaddedOperands { num_samples, x, x_padding, grad, grad_padding };
+        backward_weight::run(self.isa, p, &self.grad_packing(p), &operands, start, packed_grad);
     }
 
     fn unpack(&self, p: &Conv2dProblem, packed_grad: &[f32], grad_weight: &mut [f32]) {

@@ -93,10 +93,6 @@ impl Multiply for Tiled {
         Isa::Amx
     }
 
-    fn as_operand(samples: &[bf16]) -> Option<&[bf16]> {
-        Some(samples)
-    }
-
     const FUSES_SUMS: bool = true;
 
     fn slack(&self, grid: &Grid, weight: &WindowWeight) -> usize {
@@ -131,7 +127,7 @@ impl Multiply for Tiled {
         Walk { grid: &packing.grid(grid), packing, start, x, w }.run(out, sums, ahead);
     }
 
-    fn grads(&self) -> impl MultiplyGrads<bf16> {
-        PairGrads::<Amx>::new()
+    fn grads(&self) -> impl MultiplyGrads<bf16, bf16> {
+        PairGrads::<Amx>::new(Isa::Amx)
     }
 }

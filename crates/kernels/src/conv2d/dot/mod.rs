@@ -37,10 +37,6 @@ impl Multiply for Dot {
         Isa::Avx512Bf16
     }
 
-    fn as_operand(samples: &[bf16]) -> Option<&[bf16]> {
-        Some(samples)
-    }
-
     const FUSES_SUMS: bool = false;
 
     fn slack(&self, _grid: &Grid, _weight: &WindowWeight) -> usize {
@@ -74,8 +70,8 @@ impl Multiply for Dot {
         run(grid, &PairPacking(*weight), start, x, packed, out);
     }
 
-    fn grads(&self) -> impl MultiplyGrads<bf16> {
-        PairGrads::<Pairs>::new()
+    fn grads(&self) -> impl MultiplyGrads<bf16, bf16> {
+        PairGrads::<Pairs>::new(Isa::Avx512Bf16)
     }
 }
 

@@ -11,19 +11,19 @@
 //! is what a row of its window sees, as in im2col along rows.
 
 use super::grad_blocks::{GradBlocks, GradCall, MAX_COLS};
-use super::interleave::interleave;
+use super::input::{self, Input};
 use super::kept;
-use super::layout::{Layout, channels, lines, tap_columns, taps};
+use super::layout::{Columns, Layout, channels, lines, tap_columns, taps};
 use super::pixels::Pixels;
 use super::transpose::transpose;
 use super::unpack::unpack;
 use super::{B_TILE, STEP, TILE};
-use crate::Conv2dProblem;
 use crate::conv2d::ahead::Ahead;
 use crate::conv2d::grid::split;
 use crate::conv2d::multiply::{GradOperands, MultiplyGrads};
 use crate::conv2d::tile::Start;
 use crate::padding::Padding;
+use crate::{Conv2dProblem, Isa};
 use bytemuck::Zeroable;
 use half::bf16;
 use std::marker::PhantomData;
@@ -38,15 +38,18 @@ const MAX_PADDED_LEN: usize = 1 << 17;
 const LINES_BESIDE_GRADS: usize = 4;
 
 /// Gradients of weights, multiplied by `B`.
-pub(in crate::conv2d) struct PairGrads<B>(PhantomData<B>);
+pub(in crate::conv2d) struct PairGrads<B> {
+    isa: Isa,
+    blocks: PhantomData<B>,
+}
 
 impl<B> PairGrads<B> {
-    pub(in crate::conv2d) fn new() -> Self {
-        Self(PhantomData)
+    pub(in crate::conv2d) fn new(isa: Isa) -> Self {
+        Self { isa, blocks: PhantomData }
     }
 }
 
-impl<B: GradBlocks> MultiplyGrads<bf16> for PairGrads<B> {
+impl<B: GradBlocks> MultiplyGrads<bf16, bf16> for PairGrads<B> {
     /// Samples that a backward lays out at once: more, where a gradient that is larger than they are would be
     /// read and written for them.
     fn samples_at_once(&self, p: &Conv2dProblem, x: &Padding, grad: &Padding) -> usize {
@@ -57,13 +60,10 @@ impl<B: GradBlocks> MultiplyGrads<bf16> for PairGrads<B> {
         0
     }
 
-    fn memory_len(&self, p: &Conv2dProblem, num_samples: usize) -> usize {
+    fn memory_len(&self, p: &Conv2dProblem, num_samples: usize, _x: &Padding) -> usize {
         let layout = Layout::at_most(p, num_samples);
-        // A cache line more, to start at one.
-        STEP + lines(layout.rows_len())
-            + lines(layout.all_pairs_len())
-            + lines(layout.phases_len())
-            + layout.spread_len()
+        let made = lines(layout.rows_len()) + lines(layout.all_pairs_len()) + layout.spread_len();
+        input::memory_len(&layout) + made
     }
 
     /// Tiles `[oc tile][tile of channels][tap][oc][channel]`.
@@ -75,7 +75,7 @@ impl<B: GradBlocks> MultiplyGrads<bf16> for PairGrads<B> {
     fn run(
         &self,
         p: &Conv2dProblem,
-        operands: &GradOperands<'_, bf16>,
+        operands: GradOperands<'_, bf16, bf16>,
         start: Start,
         memory: &mut [bf16],
         packed_grad: &mut [f32],
@@ -83,25 +83,35 @@ impl<B: GradBlocks> MultiplyGrads<bf16> for PairGrads<B> {
     ) {
         assert_eq!(packed_grad.len(), self.packed_len(p));
         let (blocks, layout) = (B::start(), Layout::new(p, operands.num_samples));
-        let unaligned = memory.as_ptr().align_offset(64);
-        let memory = &mut memory[unaligned..];
+        let (input, memory) = memory.split_at_mut(input::memory_len(&layout));
         let (rows, memory) = memory.split_at_mut(lines(layout.rows_len()));
-        let (pairs, memory) = memory.split_at_mut(lines(layout.all_pairs_len()));
-        let (phases, grad) = at_positions(&layout, operands, memory);
-        let grad_len = grad.len();
+        let (pairs, spread) = memory.split_at_mut(lines(layout.all_pairs_len()));
+        let grad = grad_at_positions(&layout, &operands, spread);
+        let GradOperands { before, x, .. } = operands;
+        let mut input = Input::new(self.isa, &layout, x, before, input);
+        let (columns, grad_len) = (layout.columns(), grad.len());
         for first in (0..layout.num_positions()).step_by(layout.at_once) {
             let grad = &grad[(first * p.oc).min(grad_len)..grad_len];
             let grad = &grad[..grad.len().min(layout.at_once * p.oc)];
-            let num_steps = (grad.len() / p.oc).div_ceil(STEP);
+            let num_positions = grad.len() / p.oc;
+            let num_steps = num_positions.div_ceil(STEP);
             if num_steps == 0 {
                 break;
             }
             transpose(grad, p.oc, &mut rows[..layout.oc_tiles * num_steps * B_TILE]);
-            pair_phases(&layout, phases, first, pairs);
+            input.pair(&layout, first, pairs);
             let start = if first == 0 { start } else { Start::Output };
-            let window = first..first + num_steps * STEP;
+            let window = first..first + num_positions;
             let pixels = Pixels::within(p, layout.pitch, layout.num_rows, window);
-            multiply(&blocks, &layout, (num_steps, start, pixels), rows, pairs, packed_grad, ahead);
+            let operands = (&*rows, &*pairs);
+            multiply(
+                &blocks,
+                (&layout, &columns),
+                (num_steps, start, pixels),
+                operands,
+                packed_grad,
+                ahead,
+            );
         }
     }
 
@@ -132,11 +142,11 @@ impl<B: GradBlocks> MultiplyGrads<bf16> for PairGrads<B> {
     fn keep(
         &self,
         p: &Conv2dProblem,
-        operands: &GradOperands<'_, bf16>,
+        operands: GradOperands<'_, bf16, bf16>,
         memory: &mut [bf16],
         kept: &mut [bf16],
     ) {
-        kept::keep(&Layout::whole(p, operands.num_samples), operands, memory, kept);
+        kept::keep(self.isa, &Layout::whole(p, operands.num_samples), operands, memory, kept);
     }
 
     fn run_kept<'a>(
@@ -151,75 +161,17 @@ impl<B: GradBlocks> MultiplyGrads<bf16> for PairGrads<B> {
     }
 }
 
-/// The phases of the padded input, and the output gradient at its positions.
-pub(super) fn at_positions<'a>(
+/// The output gradient at the input's positions.
+pub(super) fn grad_at_positions<'a>(
     layout: &Layout<'_>,
-    operands: &'a GradOperands<'_, bf16>,
-    memory: &'a mut [bf16],
-) -> (&'a [bf16], &'a [bf16]) {
-    let (phases, spread) = memory.split_at_mut(lines(layout.phases_len()));
-    let phases = match layout.has_one_phase() {
-        true => operands.x,
-        false => split_into_phases(layout, operands.x, &mut phases[..layout.phases_len()]),
-    };
+    operands: &GradOperands<'a, bf16, bf16>,
+    spread: &'a mut [bf16],
+) -> &'a [bf16] {
     let grad = match layout.is_spread() {
         true => &operands.grad[layout.grad.first()..],
         false => spread_grad(layout, operands.grad, &mut spread[..layout.spread_len()]),
     };
-    (phases, &grad[..layout.num_grad_positions() * layout.p.oc])
-}
-
-/// The pairs of all phases from some position on.
-pub(super) fn pair_phases(layout: &Layout<'_>, phases: &[bf16], first: usize, pairs: &mut [bf16]) {
-    let (pairs_len, phase_len) = (layout.pairs_len(), phases.len() / layout.num_phases());
-    let of_phases = pairs.chunks_exact_mut(layout.copies * pairs_len);
-    for (phase, pairs) in phases.chunks_exact(phase_len).zip(of_phases) {
-        let (even, odd) = pairs.split_at_mut(pairs_len);
-        interleave(&phase[first * layout.channels..], layout.channels, even, odd);
-    }
-}
-
-/// Every `sh`-th row and column of the padded input, from each first one on that a tap has; a position has
-/// a pixel's channels, or those of as many pixels as a row of the window.
-fn split_into_phases<'a>(layout: &Layout<'_>, x: &[bf16], phases: &'a mut [bf16]) -> &'a [bf16] {
-    let &Layout { p, x: padding, channels, pitch, num_rows, tap_columns, .. } = layout;
-    let phases_w = p.sw.min(tap_columns);
-    // What windows reach; rows and columns after that are no tap's.
-    let (reach_h, reach_w) = ((p.oh() - 1) * p.sh + p.kh, (p.ow() - 1) * p.sw + tap_columns);
-    let phase_len = layout.num_positions() * channels;
-    for (phase, line) in phases.chunks_exact_mut(phase_len).enumerate() {
-        let (first_row, first_col) = (phase / phases_w, phase % phases_w);
-        let cols = (reach_w - first_col).div_ceil(p.sw).min(pitch);
-        for (i, row) in line.chunks_exact_mut(pitch * channels).enumerate() {
-            let (sample, y) = (i / num_rows, i % num_rows * p.sh + first_row);
-            if y >= reach_h {
-                row.fill(bf16::zeroed());
-                continue;
-            }
-            let from = sample * padding.len() + y * padding.row_pitch() + first_col * p.ic;
-            let (row, beyond) = row.split_at_mut(cols * channels);
-            copy_every(&x[from..], p.sw * p.ic, channels, row);
-            beyond.fill(bf16::zeroed());
-        }
-    }
-    phases
-}
-
-/// Copies the first `len` elements of every `stride` of `x`, which may overlap.
-fn copy_every(x: &[bf16], stride: usize, len: usize, out: &mut [bf16]) {
-    /// A move of so many takes one instruction; what it writes too much is written over by the next.
-    const WIDE: usize = 32;
-    let mut i = 0;
-    while len <= WIDE
-        && let Some(from) = x.get(i * stride..).and_then(|x| x.first_chunk::<WIDE>())
-        && let Some(to) = out[i * len..].first_chunk_mut::<WIDE>()
-    {
-        *to = *from;
-        i += 1;
-    }
-    for (i, to) in out.chunks_exact_mut(len).enumerate().skip(i) {
-        to.copy_from_slice(&x[i * stride..][..len]);
-    }
+    &grad[..layout.num_grad_positions() * layout.p.oc]
 }
 
 /// The output gradient with its pixels at their positions and zeros between.
@@ -238,17 +190,14 @@ fn spread_grad<'a>(layout: &Layout<'_>, grad: &[bf16], spread: &'a mut [bf16]) -
 
 fn multiply<B: GradBlocks>(
     blocks: &B,
-    layout: &Layout<'_>,
+    (layout, columns): (&Layout<'_>, &Columns),
     (num_steps, start, pixels): (usize, Start, Pixels),
-    rows: &[bf16],
-    pairs: &[bf16],
+    (rows, pairs): (&[bf16], &[bf16]),
     packed_grad: &mut [f32],
     ahead: &mut Ahead,
 ) {
     let num_cols = layout.num_cols();
     assert_eq!(packed_grad.len(), layout.oc_tiles * num_cols * TILE * TILE);
-    let order = layout.tap_order();
-    let column = |i: usize| layout.column(&order, i);
     for first_row in (0..layout.oc_tiles).step_by(2) {
         let num_rows = (layout.oc_tiles - first_row).min(2);
         for (first_col, block_cols) in split(num_cols, B::max_cols(num_rows)) {
@@ -265,12 +214,15 @@ fn multiply<B: GradBlocks>(
                 *a = rows[first..][..num_steps * B_TILE].as_ptr();
             }
             for (i, b) in call.b[..block_cols].iter_mut().enumerate() {
-                *b = pairs[layout.first_of(column(first_col + i))..][..num_steps * B_TILE].as_ptr();
+                let (_, first) = columns.get(layout, first_col + i);
+                *b = pairs[first..][..num_steps * B_TILE].as_ptr();
             }
-            for (i, c) in call.c[..num_rows * block_cols].iter_mut().enumerate() {
-                let (row, col) = (first_row + i / block_cols, column(first_col + i % block_cols));
-                let tile = (row * num_cols + col) * TILE * TILE;
-                *c = packed_grad[tile..][..TILE * TILE].as_mut_ptr();
+            for (row, c) in call.c.chunks_mut(block_cols).take(num_rows).enumerate() {
+                for (i, c) in c.iter_mut().enumerate() {
+                    let (col, _) = columns.get(layout, first_col + i);
+                    let tile = ((first_row + row) * num_cols + col) * TILE * TILE;
+                    *c = packed_grad[tile..][..TILE * TILE].as_mut_ptr();
+                }
             }
             // SAFETY: all tiles lie in the slices that the pointers are taken of.
             unsafe { blocks.multiply(num_rows, block_cols, &mut call, &pixels) }

@@ -3,35 +3,41 @@
 use super::TILE;
 use half::bf16;
 use std::arch::x86_64::*;
+use std::ops::Range;
 
 /// Elements of a pair of 16 channels.
 pub(super) const PAIR: usize = 2 * TILE;
 
-/// Writes `[channel tile][pair][channel][2]`: the pair `i` of `even` is the positions `2i` and
-/// `2i + 1` of `line`, that of `odd`, if it is not empty, `2i + 1` and `2i + 2`. Channels and
+/// Writes some pairs of `[channel tile][pair][channel][2]`: the `i`-th of them is, in `even`, the positions `2i`
+/// and `2i + 1` of `line`, and in `odd`, if it is not empty, `2i + 1` and `2i + 2`. Channels and
 /// positions that don't exist are zeros.
 ///
 /// # Panics
 /// `even` is not of whole pairs of all tiles, or `odd` neither as long nor empty.
-pub(super) fn interleave(line: &[bf16], num_channels: usize, even: &mut [bf16], odd: &mut [bf16]) {
+pub(super) fn interleave(
+    line: &[bf16],
+    num_channels: usize,
+    pairs: Range<usize>,
+    even: &mut [bf16],
+    odd: &mut [bf16],
+) {
     let tiles = num_channels.div_ceil(TILE);
     assert!(even.len().is_multiple_of(tiles * PAIR) && line.len().is_multiple_of(num_channels));
     assert!(odd.is_empty() || odd.len() == even.len());
     crate::Isa::Avx512.assert_supported();
     let tile_len = even.len() / tiles;
+    let elements = pairs.start * PAIR..pairs.end * PAIR;
     for (tile, even) in even.chunks_exact_mut(tile_len).enumerate() {
         let first = tile * TILE;
         let channels = (num_channels - first).min(TILE);
         let line =
             Line { elements: line, num_channels, first, mask: ((1u32 << channels) - 1) as u16 };
+        let odd = match odd.is_empty() {
+            true => &mut [],
+            false => &mut odd[tile * tile_len..][elements.clone()],
+        };
         // SAFETY: the machine has AVX-512.
-        unsafe {
-            if odd.is_empty() {
-                line.pairs(even, &mut []);
-            } else {
-                line.pairs(even, &mut odd[tile * tile_len..][..tile_len]);
-            }
-        }
+        unsafe { line.pairs(&mut even[elements.clone()], odd) }
     }
 }
 
@@ -120,7 +126,7 @@ mod tests {
             let (tiles, num_pairs) = (usize::div_ceil(channels, TILE), 12);
             let mut even = vec![bf16::NAN; tiles * num_pairs * PAIR];
             let mut odd = even.clone();
-            interleave(&line, channels, &mut even, &mut odd);
+            interleave(&line, channels, 0..num_pairs, &mut even, &mut odd);
             for (shift, pairs) in [(0, &even), (1, &odd)] {
                 for (i, value) in pairs.iter().enumerate() {
                     let (tile, pair) = (i / PAIR / num_pairs, i / PAIR % num_pairs);
@@ -131,7 +137,7 @@ mod tests {
                     assert_eq!(usize::from(value.to_bits()), want, "{channels} channels, {i}");
                 }
             }
-            interleave(&line, channels, &mut odd, &mut []);
+            interleave(&line, channels, 0..num_pairs, &mut odd, &mut []);
             assert!(even.iter().zip(&odd).all(|(a, b)| a.to_bits() == b.to_bits()));
         }
     }

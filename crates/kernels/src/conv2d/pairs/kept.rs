@@ -1,17 +1,18 @@
 //! Operands that are kept: rows of the output gradient and pairs of the input over all positions of some samples,
 //! and the gradient that is made of all of them.
 
-use super::backward_weight::{at_positions, pair_phases};
+use super::backward_weight::grad_at_positions;
 use super::grad_blocks::{GradBlocks, GradCall, MAX_COLS};
+use super::input::{self, Input};
 use super::layout::Layout;
 use super::pixels::Pixels;
 use super::transpose::transpose;
 use super::{B_TILE, STEP, TILE};
-use crate::Conv2dProblem;
 use crate::conv2d::ahead::Fetch;
 use crate::conv2d::grid::split;
 use crate::conv2d::multiply::GradOperands;
 use crate::conv2d::tile::Start;
+use crate::{Conv2dProblem, Isa};
 use half::bf16;
 use std::ops::Range;
 
@@ -30,15 +31,17 @@ fn kept_rows_len(layout: &Layout<'_>) -> usize {
 
 /// Lays them out.
 pub(super) fn keep(
+    isa: Isa,
     layout: &Layout<'_>,
-    operands: &GradOperands<'_, bf16>,
+    operands: GradOperands<'_, bf16, bf16>,
     memory: &mut [bf16],
     kept: &mut [bf16],
 ) {
-    let (phases, grad) = at_positions(layout, operands, memory);
+    let (input, spread) = memory.split_at_mut(input::memory_len(layout));
     let (rows, pairs) = kept.split_at_mut(kept_rows_len(layout));
-    transpose(grad, layout.p.oc, rows);
-    pair_phases(layout, phases, 0, pairs);
+    transpose(grad_at_positions(layout, &operands, spread), layout.p.oc, rows);
+    let GradOperands { before, x, .. } = operands;
+    Input::new(isa, layout, x, before, input).pair(layout, 0, pairs);
 }
 
 /// The gradient of some output channels, which begin with a tile. Columns go outermost: the pairs of one tile of
@@ -53,12 +56,10 @@ pub(super) fn multiply<'a, B: GradBlocks>(
     if kept.clone().next().is_none() {
         return packed_grad.fill(0.0);
     }
-    // What does not depend on samples.
-    let whole = Layout::whole(p, 1);
-    let (order, num_cols) = (whole.tap_order(), whole.num_cols());
-    let (first_tile, num_tiles) = (oc.start / TILE, oc.len().div_ceil(TILE));
     // Most pieces are alike.
-    let mut layout = whole;
+    let mut layout = Layout::whole(p, 1);
+    let (mut columns, num_cols) = (layout.columns(), layout.num_cols());
+    let (first_tile, num_tiles) = (oc.start / TILE, oc.len().div_ceil(TILE));
     for (first_col, block_cols) in split(num_cols, B::max_cols(2)) {
         for first_row in (0..num_tiles).step_by(2) {
             let num_rows = (num_tiles - first_row).min(2);
@@ -70,14 +71,17 @@ pub(super) fn multiply<'a, B: GradBlocks>(
                 fetch: Fetch::NONE,
                 start: Start::Zero,
             };
-            for (i, c) in call.c[..num_rows * block_cols].iter_mut().enumerate() {
-                let col = layout.column(&order, first_col + i % block_cols);
-                let tile = ((first_row + i / block_cols) * num_cols + col) * TILE * TILE;
-                *c = packed_grad[tile..][..TILE * TILE].as_mut_ptr();
+            for (row, c) in call.c.chunks_mut(block_cols).take(num_rows).enumerate() {
+                for (i, c) in c.iter_mut().enumerate() {
+                    let (col, _) = columns.get(&layout, first_col + i);
+                    let tile = ((first_row + row) * num_cols + col) * TILE * TILE;
+                    *c = packed_grad[tile..][..TILE * TILE].as_mut_ptr();
+                }
             }
             for (piece, operands) in kept.clone() {
                 if *layout.p != *piece || layout.num_samples != piece.n {
                     layout = Layout::whole(piece, piece.n);
+                    columns = layout.columns();
                 }
                 let num_steps = num_steps(&layout);
                 let (rows, pairs) = operands.split_at(kept_rows_len(&layout));
@@ -86,7 +90,7 @@ pub(super) fn multiply<'a, B: GradBlocks>(
                     *a = rows[first..][..num_steps * B_TILE].as_ptr();
                 }
                 for (i, b) in call.b[..block_cols].iter_mut().enumerate() {
-                    let first = layout.first_of(layout.column(&order, first_col + i));
+                    let (_, first) = columns.get(&layout, first_col + i);
                     *b = pairs[first..][..num_steps * B_TILE].as_ptr();
                 }
                 call.steps = num_steps;

@@ -43,7 +43,7 @@ pub(super) struct Layout<'a> {
     pub(super) num_rows: usize,
     /// The furthest that a tap is from a pixel's position.
     pub(super) last_offset: usize,
-    /// Positions that are taken at once, whole steps.
+    /// Positions that are taken at once: whole rows where zeros are around these.
     pub(super) at_once: usize,
     /// Pairs of a tile of channels, with those that a tap reaches after the last step.
     pub(super) num_pairs: usize,
@@ -56,8 +56,10 @@ pub(super) struct Layout<'a> {
 impl<'a> Layout<'a> {
     pub(super) fn new(p: &'a Conv2dProblem, num_samples: usize) -> Self {
         let most = Self::at_most(p, num_samples);
-        let (_, longest) = split(most.num_positions(), most.at_once).next().expect("one piece");
-        most.with_at_once(longest.next_multiple_of(STEP))
+        let unit = most.unit();
+        let (num_units, at_once) = (most.num_positions().div_ceil(unit), most.at_once / unit);
+        let (_, longest) = split(num_units, at_once).next().expect("one piece");
+        most.with_at_once(longest * unit)
     }
 
     /// With as many positions at once as are taken of any number of samples up to this one.
@@ -91,19 +93,32 @@ impl<'a> Layout<'a> {
         };
         let tiles = layout.num_phases() * copies * ic_tiles + oc_tiles;
         let most = WORKING_LEN.max(p.weight_len()) / (TILE * tiles);
-        let at_once = layout.num_positions().min(most);
-        layout.with_at_once(at_once.next_multiple_of(STEP).max(STEP))
+        let unit = layout.unit();
+        let at_once =
+            layout.num_positions().min(most.next_multiple_of(unit)).next_multiple_of(unit);
+        layout.with_at_once(at_once.max(unit))
     }
 
     /// With all positions at once.
     pub(super) fn whole(p: &'a Conv2dProblem, num_samples: usize) -> Self {
         let most = Self::at_most(p, num_samples);
-        let num_positions = most.num_positions().next_multiple_of(STEP);
-        most.with_at_once(num_positions.max(STEP))
+        let num_positions = most.num_positions().max(1);
+        most.with_at_once(num_positions)
     }
 
     fn with_at_once(self, at_once: usize) -> Self {
-        Self { at_once, num_pairs: at_once / 2 + self.last_offset / 2 + 1, ..self }
+        let num_pairs = at_once.next_multiple_of(STEP) / 2 + self.last_offset / 2 + 1;
+        Self { at_once, num_pairs, ..self }
+    }
+
+    /// Positions that are only taken together: a row, or a step where nothing is around the rows.
+    fn unit(&self) -> usize {
+        if self.x.is_none() { STEP } else { self.pitch }
+    }
+
+    /// Whether pairs can be made of a few rows at a time: the position behind these is no pixel's.
+    pub(super) fn is_made_of_rows(&self) -> bool {
+        self.has_one_phase() && !self.x.crops() && (self.copies == 1 || self.x.left > 0)
     }
 
     /// Positions of all samples.
@@ -158,7 +173,7 @@ impl<'a> Layout<'a> {
 
     /// Elements of the output gradient in tiles of rows.
     pub(super) fn rows_len(&self) -> usize {
-        self.oc_tiles * self.at_once / STEP * B_TILE
+        self.oc_tiles * self.at_once.div_ceil(STEP) * B_TILE
     }
 
     /// Columns of tiles: the taps of each tile of input channels.
@@ -174,28 +189,50 @@ impl<'a> Layout<'a> {
         (phase * self.copies + offset % 2, offset / 2)
     }
 
-    /// Where the first B tile of a column starts among the pairs.
-    pub(super) fn first_of(&self, col: usize) -> usize {
+    /// The order in which columns are multiplied: the taps of one copy after another, so that what one of a block
+    /// has loaded is in the first-level cache for the next. Of larger kernels as they come.
+    pub(super) fn columns(&self) -> Columns {
         let taps = taps(self.p);
-        let (ic_tile, (copy, offset)) = (col / taps, self.place_of(col % taps));
-        copy * self.pairs_len() + (ic_tile * self.num_pairs + offset) * PAIR
-    }
-
-    /// The taps in the order in which they are multiplied: those of one copy after another, so that what one
-    /// of a block has loaded is in the first-level cache for the next. Of larger kernels as they come.
-    pub(super) fn tap_order(&self) -> [usize; MAX_ORDERED] {
-        let mut order = std::array::from_fn(|tap| tap);
-        let taps = taps(self.p);
+        let mut order = [Tap { index: 0, first: 0 }; MAX_ORDERED];
+        let ordered = &mut order[..taps.min(MAX_ORDERED)];
+        ordered.iter_mut().enumerate().for_each(|(i, tap)| *tap = self.tap(i));
         if taps <= MAX_ORDERED {
-            order[..taps].sort_unstable_by_key(|tap| self.place_of(*tap));
+            ordered.sort_unstable_by_key(|tap| tap.first);
         }
-        order
+        Columns { taps, of_tile: self.num_pairs * PAIR, order }
     }
 
-    /// The column that is multiplied as the `i`-th.
-    pub(super) fn column(&self, order: &[usize; MAX_ORDERED], i: usize) -> usize {
-        let taps = taps(self.p);
-        i / taps * taps + order.get(i % taps).unwrap_or(&(i % taps))
+    fn tap(&self, index: usize) -> Tap {
+        let (copy, offset) = self.place_of(index);
+        Tap { index, first: copy * self.pairs_len() + offset * PAIR }
+    }
+}
+
+/// Columns of tiles in the order in which they are multiplied, with what takes divisions made once.
+#[derive(Debug)]
+pub(super) struct Columns {
+    taps: usize,
+    /// Elements from the pairs of one tile of channels to those of the next.
+    of_tile: usize,
+    order: [Tap; MAX_ORDERED],
+}
+
+/// A tap, and where the first B tile of the first channels starts among the pairs.
+#[derive(Debug, Clone, Copy)]
+struct Tap {
+    index: usize,
+    first: usize,
+}
+
+impl Columns {
+    /// The column that is multiplied as the `i`-th, and where its first B tile starts among the pairs.
+    pub(super) fn get(&self, layout: &Layout<'_>, i: usize) -> (usize, usize) {
+        let (tile, tap) = (i / self.taps, i % self.taps);
+        let Tap { index, first } = match self.order.get(tap) {
+            Some(tap) => *tap,
+            None => layout.tap(tap),
+        };
+        (tile * self.taps + index, tile * self.of_tile + first)
     }
 }
 

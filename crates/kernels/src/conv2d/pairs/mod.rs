@@ -3,6 +3,7 @@
 pub(super) mod backward_weight;
 pub(super) mod columns;
 pub(super) mod grad_blocks;
+mod input;
 mod interleave;
 mod kept;
 mod layout;

@@ -16,10 +16,9 @@
 mod transform;
 mod weight;
 
-use super::backward_weight;
+use super::backward_weight::{self, PaddedOperands};
 use super::geometry::forward_grid;
 use super::grid::split;
-use super::multiply::GradOperands;
 use super::packing::Packing;
 use super::tile::{Start, TileElement};
 use super::{Addend, Backward, Conv2dKernel, Forward, GradWeight, begin_grad};
@@ -173,7 +172,7 @@ impl Winograd {
             {
                 let (x_padding, grad_padding) =
                     (Padding::none(len, p.ic), Padding::none(len, p.oc));
-                let operands = GradOperands { num_samples: 1, x, x_padding, grad, grad_padding };
+                let operands = PaddedOperands { num_samples: 1, x, x_padding, grad, grad_padding };
                 backward_weight::run(self.0, &point, &packing, &operands, start, packed_grad);
             }
         }
