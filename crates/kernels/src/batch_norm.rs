@@ -142,6 +142,9 @@ impl<E: Element, B: Element, const RESIDUAL: u8, const KEEP: bool> Map
         if RESIDUAL == STORED {
             simd.fetch_ahead(self.residual, i);
         }
+        if KEEP {
+            simd.fetch_ahead(self.output, i);
+        }
         // SAFETY: the caller's promise.
         unsafe {
             let input = simd.load_pair(self.input, i);
