@@ -199,7 +199,7 @@ impl Epilogue for TileMoments<'_> {
 }
 
 /// How far ahead of its use an operand is fetched, in elements: 2 KiB, some 20 vectors.
-const AHEAD: usize = 1 << 10;
+pub(super) const AHEAD: usize = 1 << 10;
 
 /// Masks a gradient; `Σ grad` and `Σ grad · (input − mean)`. `MASK` is the kind of mask.
 pub(super) struct TileGradSums<'a, const MASK: u8>(NormGradSums<'a, bf16>);
