@@ -74,6 +74,7 @@ simd_fn! {
 }
 
 /// Merges the moments of `other_count` rows into those of `count` rows, channel by channel.
+#[inline]
 pub fn merge_moments(
     count: usize,
     mean: &mut [f64],

@@ -3,11 +3,12 @@
 //! 32 rounded results are looked at as 16 at even and 16 at odd places: each half is widened by one
 //! instruction. What belongs to a channel is laid out the same way.
 
-use crate::batch_norm::{MASK_NORMALISED, MASK_OUTPUT, Mask, merge};
+use crate::batch_norm::{MASK_NORMALISED, MASK_OUTPUT, Mask, merge_moments};
 use crate::conv2d::pairs::TILE;
 use crate::conv2d::sums::{Moments, NormGradSums};
 use half::bf16;
 use std::arch::x86_64::*;
+use std::ops::Range;
 
 /// The columns of the weight that a block of tiles has, and how 32 results lie in a vector.
 #[derive(Debug, Clone, Copy)]
@@ -35,37 +36,63 @@ impl Columns {
         if self.vector == Vector::PairOfTiles { 2 } else { 1 }
     }
 
-    /// The columns whose results are at the even and the odd places of a vector.
-    fn halves(&self) -> [[Option<usize>; 16]; 2] {
-        let column = |place: usize| {
-            let column = if self.vector == Vector::Pixel { place } else { place % TILE };
-            (column < self.len).then_some(self.first + column)
-        };
-        [0, 1].map(|odd| std::array::from_fn(|i| column(2 * i + odd)))
+    /// One value for each column, at the even and at the odd places of a vector.
+    #[target_feature(enable = "avx512f")]
+    fn spread(&self, values: &[f32; MAX_COLUMNS]) -> [__m512; 2] {
+        let (low, high) = values.split_at(TILE);
+        let high = if self.vector == Vector::Pixel { high } else { low };
+        let even = _mm512_setr_epi32(0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30);
+        let odd = _mm512_add_epi32(even, _mm512_set1_epi32(1));
+        // SAFETY: both are 16 numbers.
+        let (low, high) =
+            unsafe { (_mm512_loadu_ps(low.as_ptr()), _mm512_loadu_ps(high.as_ptr())) };
+        [even, odd].map(|places| _mm512_permutex2var_ps(low, places, high))
     }
 
-    /// One value for each column, 0 where there is none.
-    fn spread(&self, values: impl Fn(usize) -> f32) -> [__m512; 2] {
-        self.halves().map(|half| {
-            let lanes = half.map(|column| column.map_or(0.0, &values));
-            // SAFETY: 64 bytes of any value are a vector.
-            unsafe { std::mem::transmute::<[f32; 16], __m512>(lanes) }
-        })
-    }
-
-    /// Calls `add` with each column and a vector's value at its places.
-    fn gather<const N: usize>(&self, sums: [[__m512; 2]; N], mut add: impl FnMut(usize, [f32; N])) {
-        // SAFETY: vectors are 16 numbers.
-        let sums =
-            sums.map(|halves| halves.map(|v| unsafe { std::mem::transmute::<_, [f32; 16]>(v) }));
-        for (odd, half) in self.halves().into_iter().enumerate() {
-            for (lane, column) in half.into_iter().enumerate() {
-                if let Some(column) = column {
-                    add(column, sums.map(|halves: [[f32; 16]; 2]| halves[odd][lane]));
-                }
+    /// The sum of each column's values: of one place, or of the same column of two pixels.
+    #[target_feature(enable = "avx512f,avx512dq")]
+    fn gather(&self, sums: [__m512; 2]) -> [f64; MAX_COLUMNS] {
+        let places = at_places(sums);
+        let (low, high) = places.split_at(TILE);
+        let mut totals = places.map(f64::from);
+        if self.vector != Vector::Pixel {
+            for (total, (low, high)) in totals.iter_mut().zip(low.iter().zip(high)) {
+                *total = f64::from(*low) + f64::from(*high);
             }
         }
+        totals
     }
+
+    /// Those of all channels.
+    fn channels(&self) -> Range<usize> {
+        self.first..self.first + self.len
+    }
+}
+
+/// The most columns of two tiles.
+const MAX_COLUMNS: usize = 2 * TILE;
+
+/// The values at even and at odd places, in the order of places.
+#[target_feature(enable = "avx512f")]
+fn at_places([even, odd]: [__m512; 2]) -> [f32; MAX_COLUMNS] {
+    let low = _mm512_setr_epi32(0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23);
+    let high = _mm512_add_epi32(low, _mm512_set1_epi32(8));
+    let mut places = [0.0; MAX_COLUMNS];
+    // SAFETY: each half is 16 numbers.
+    unsafe {
+        let (first, second) = places.split_at_mut(TILE);
+        _mm512_storeu_ps(first.as_mut_ptr(), _mm512_permutex2var_ps(even, low, odd));
+        _mm512_storeu_ps(second.as_mut_ptr(), _mm512_permutex2var_ps(even, high, odd));
+    }
+    places
+}
+
+/// Some values, and zeros behind them.
+#[inline(always)]
+fn filled(values: impl Iterator<Item = f32>) -> [f32; MAX_COLUMNS] {
+    let mut filled = [0.0; MAX_COLUMNS];
+    filled.iter_mut().zip(values).for_each(|(to, from)| *to = from);
+    filled
 }
 
 /// What is done to results on their way to memory.
@@ -74,8 +101,12 @@ pub(super) trait Epilogue {
     /// registers.
     type Registers: Copy;
 
-    /// Starts with some columns, of which `seen` pixels were taken before; `first` has one pixel's.
-    fn begin(
+    /// Starts with some columns, of which `seen` pixels were taken before; `first` has one pixel's, by their
+    /// place among these columns.
+    ///
+    /// # Safety
+    /// The machine has AVX-512.
+    unsafe fn begin(
         &self,
         columns: &Columns,
         seen: usize,
@@ -93,7 +124,10 @@ pub(super) trait Epilogue {
         mask: __mmask32,
     ) -> __m512i;
     /// Adds up what was taken of `num_pixels` since it began.
-    fn end(
+    ///
+    /// # Safety
+    /// The machine has AVX-512.
+    unsafe fn end(
         &mut self,
         columns: &Columns,
         registers: &Self::Registers,
@@ -108,14 +142,14 @@ pub(super) struct NoSums;
 impl Epilogue for NoSums {
     type Registers = ();
 
-    fn begin(&self, _columns: &Columns, _seen: usize, _first: impl Fn(usize) -> f32) {}
+    unsafe fn begin(&self, _columns: &Columns, _seen: usize, _first: impl Fn(usize) -> f32) {}
 
     #[inline(always)]
     unsafe fn take((): &mut (), _place: usize, packed: __m512i, _mask: __mmask32) -> __m512i {
         packed
     }
 
-    fn end(&mut self, _columns: &Columns, (): &(), _seen: usize, _num_pixels: usize) {}
+    unsafe fn end(&mut self, _columns: &Columns, (): &(), _seen: usize, _num_pixels: usize) {}
 }
 
 /// The results at even and at odd places, widened.
@@ -147,12 +181,18 @@ pub(super) struct MomentSums {
 impl Epilogue for TileMoments<'_> {
     type Registers = MomentSums;
 
-    fn begin(&self, columns: &Columns, seen: usize, first: impl Fn(usize) -> f32) -> MomentSums {
-        let shift = columns.spread(|column| match self.0.count + seen {
-            0 => bf16::from_f32(first(column)).to_f32(),
-            _ => self.0.mean[column] as f32,
-        });
-        MomentSums { shift, sum: zeros(), squares: zeros() }
+    #[target_feature(enable = "avx512f")]
+    unsafe fn begin(
+        &self,
+        columns: &Columns,
+        seen: usize,
+        first: impl Fn(usize) -> f32,
+    ) -> MomentSums {
+        let shift = match self.0.count + seen {
+            0 => filled((0..columns.len).map(|i| bf16::from_f32(first(i)).to_f32())),
+            _ => filled(self.0.mean[columns.channels()].iter().map(|mean| *mean as f32)),
+        };
+        MomentSums { shift: columns.spread(&shift), sum: zeros(), squares: zeros() }
     }
 
     #[inline(always)]
@@ -178,23 +218,37 @@ impl Epilogue for TileMoments<'_> {
         packed
     }
 
-    fn end(&mut self, columns: &Columns, registers: &MomentSums, seen: usize, num_pixels: usize) {
+    #[target_feature(enable = "avx512f,avx512dq")]
+    unsafe fn end(
+        &mut self,
+        columns: &Columns,
+        registers: &MomentSums,
+        seen: usize,
+        num_pixels: usize,
+    ) {
         if num_pixels == 0 {
             return;
         }
         let Moments { count, mean, m2 } = &mut self.0;
         let MomentSums { shift, sum, squares } = *registers;
-        let n = num_pixels as f64;
-        let mut totals = [[0.0; 3]; 2 * TILE];
-        columns.gather([shift, sum, squares], |column, [shift, sum, squares]| {
-            let total = &mut totals[column - columns.first];
-            *total = [f64::from(shift), total[1] + f64::from(sum), total[2] + f64::from(squares)];
-        });
-        for (i, [shift, sum, squares]) in totals.into_iter().enumerate().take(columns.len) {
-            let (off, i) = (sum / n, columns.first + i);
-            let (new_mean, new_m2) = (shift + off, squares - off * sum);
-            merge(*count + seen, &mut mean[i], &mut m2[i], num_pixels, new_mean, new_m2);
+        let (n, shift) = (num_pixels as f64, at_places(shift).map(f64::from));
+        let (sum, squares) = (columns.gather(sum), columns.gather(squares));
+        let (mut added_mean, mut added_m2) = (shift, squares);
+        for i in 0..MAX_COLUMNS {
+            let off = sum[i] / n;
+            added_mean[i] += off;
+            added_m2[i] -= off * sum[i];
         }
+        let channels = columns.channels();
+        let (mean, m2) = (&mut mean[channels.clone()], &mut m2[channels]);
+        merge_moments(
+            *count + seen,
+            mean,
+            m2,
+            num_pixels,
+            &added_mean[..columns.len],
+            &added_m2[..columns.len],
+        );
     }
 }
 
@@ -230,12 +284,20 @@ impl<'a, const MASK: u8> TileGradSums<'a, MASK> {
 impl<const MASK: u8> Epilogue for TileGradSums<'_, MASK> {
     type Registers = GradSums;
 
-    fn begin(&self, columns: &Columns, _seen: usize, _first: impl Fn(usize) -> f32) -> GradSums {
+    #[target_feature(enable = "avx512f")]
+    unsafe fn begin(
+        &self,
+        columns: &Columns,
+        _seen: usize,
+        _first: impl Fn(usize) -> f32,
+    ) -> GradSums {
         let NormGradSums { mask, input, mean, .. } = &self.0;
+        let spread =
+            |values: &[f32]| columns.spread(&filled(values[columns.channels()].iter().copied()));
         let mut registers = GradSums {
             input: input.as_ptr(),
             output: std::ptr::null(),
-            mean: columns.spread(|column| mean[column]),
+            mean: spread(mean),
             scale: zeros(),
             shift: zeros(),
             sum: zeros(),
@@ -245,8 +307,7 @@ impl<const MASK: u8> Epilogue for TileGradSums<'_, MASK> {
             Mask::None => {}
             Mask::Output(of_relu) => registers.output = of_relu.as_ptr(),
             Mask::Normalised { scale, shift } => {
-                registers.scale = columns.spread(|column| scale[column]);
-                registers.shift = columns.spread(|column| shift[column]);
+                (registers.scale, registers.shift) = (spread(scale), spread(shift));
             }
         }
         registers
@@ -296,12 +357,19 @@ impl<const MASK: u8> Epilogue for TileGradSums<'_, MASK> {
         }
     }
 
-    fn end(&mut self, columns: &Columns, registers: &GradSums, _seen: usize, _num_pixels: usize) {
+    #[target_feature(enable = "avx512f,avx512dq")]
+    unsafe fn end(
+        &mut self,
+        columns: &Columns,
+        registers: &GradSums,
+        _seen: usize,
+        _num_pixels: usize,
+    ) {
         let NormGradSums { sum_grad, sum_grad_centred, .. } = &mut self.0;
         let GradSums { sum, centred, .. } = *registers;
-        columns.gather([sum, centred], |column, [sum, centred]| {
-            sum_grad[column] += f64::from(sum);
-            sum_grad_centred[column] += f64::from(centred);
-        });
+        for (totals, sums) in [(sum_grad, sum), (sum_grad_centred, centred)] {
+            let totals = &mut totals[columns.channels()];
+            totals.iter_mut().zip(columns.gather(sums)).for_each(|(total, sum)| *total += sum);
+        }
     }
 }

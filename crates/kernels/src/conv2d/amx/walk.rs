@@ -248,10 +248,9 @@ impl Walk<'_> {
                 unsafe { block(row_tiles, col_tiles)(amx, &mut call, &mut acc) }
                 let registers = registers.get_or_insert_with(|| {
                     let pixel = &acc.0[group[0].before * TILE..];
-                    epilogue.begin(&columns, seen, |column| {
-                        let column = column - columns.first;
-                        pixel[column / TILE * TILE * TILE + column % TILE]
-                    })
+                    let first = |column| pixel[column / TILE * TILE * TILE + column % TILE];
+                    // SAFETY: `Amx` exists only where AVX-512 does.
+                    unsafe { epilogue.begin(&columns, seen, first) }
                 });
                 let store = Store { grid, start, columns, pitch };
                 let sums = acc.0.chunks_exact(col_tiles * TILE * TILE);
@@ -282,7 +281,8 @@ impl Walk<'_> {
     ) {
         for (first_block, registers) in blocks.clone().step_by(2).zip(registers) {
             if let Some(registers) = registers.take() {
-                epilogue.end(&self.columns(first_block), &registers, seen, taken);
+                // SAFETY: only called where there is AVX-512.
+                unsafe { epilogue.end(&self.columns(first_block), &registers, seen, taken) }
             }
         }
     }
