@@ -6,6 +6,7 @@
 //! an element against 4 to 16 bytes (half of that in bf16).
 
 use crate::channels::{self, BLOCK_CHANNELS, BlockSums, ChannelBlock, Map, Terms, Walk, Wide};
+use crate::fetch::fetch_ahead;
 use crate::padding::Padding;
 use crate::simd::{Simd, simd_fn};
 use crate::{Element, Isa, NormGrad, Normalised, Residual};
@@ -139,12 +140,12 @@ impl<E: Element, B: Element, const RESIDUAL: u8, const KEEP: bool> Map
 
     #[inline(always)]
     unsafe fn pair<S: Simd>(&mut self, simd: S, i: usize, [scale, shift]: [[S::F32; 2]; 2]) {
-        simd.fetch_ahead(self.input, i);
+        fetch_ahead(self.input.as_ptr().wrapping_add(i));
         if RESIDUAL == STORED {
-            simd.fetch_ahead(self.residual, i);
+            fetch_ahead(self.residual.as_ptr().wrapping_add(i));
         }
         if KEEP {
-            simd.fetch_ahead(self.output, i);
+            fetch_ahead(self.output.as_ptr().wrapping_add(i));
         }
         // SAFETY: the caller's promise.
         unsafe {
@@ -457,8 +458,8 @@ impl<E: Element, B: Element> Map for GradInput<'_, E, B> {
 
     #[inline(always)]
     unsafe fn pair<S: Simd>(&mut self, simd: S, i: usize, [mean, a, b, c]: [[S::F32; 2]; 4]) {
-        simd.fetch_ahead(self.from.input, i);
-        simd.fetch_ahead(self.from.grad_output, i);
+        fetch_ahead(self.from.input.as_ptr().wrapping_add(i));
+        fetch_ahead(self.from.grad_output.as_ptr().wrapping_add(i));
         // SAFETY: the caller's promise.
         unsafe {
             let input = simd.load_pair(self.from.input, i);

@@ -30,6 +30,7 @@ mod channels;
 pub mod conv2d;
 pub mod cross_entropy;
 mod element;
+mod fetch;
 pub mod global_avg_pool;
 mod isa;
 pub mod max_pool;

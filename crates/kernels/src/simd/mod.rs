@@ -121,19 +121,6 @@ pub trait Simd: Copy {
         unsafe { [self.load_at(x, i), self.load_at(x, i + Self::LANES)] }
     }
 
-    /// Fetches what lies 2 KiB after element `i`, which a walk comes to next: the cache's own fetching stops at
-    /// each page. Nothing happens where nothing lies.
-    #[inline(always)]
-    fn fetch_ahead<E: Element>(self, x: &[E], i: usize) {
-        #[cfg(target_arch = "x86_64")]
-        // SAFETY: fetching has no effect but on the cache, wherever it points.
-        unsafe {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            let far = i + 2048 / size_of::<E>();
-            _mm_prefetch::<_MM_HINT_T0>(x.as_ptr().wrapping_add(far).cast());
-        }
-    }
-
     /// Overwrites the `2 · LANES` elements from `i` on.
     ///
     /// # Safety

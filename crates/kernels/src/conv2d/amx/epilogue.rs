@@ -6,6 +6,7 @@
 use crate::batch_norm::{MASK_NORMALISED, MASK_OUTPUT, Mask, merge_moments};
 use crate::conv2d::pairs::TILE;
 use crate::conv2d::sums::{Moments, NormGradSums};
+use crate::fetch::fetch_ahead;
 use half::bf16;
 use std::arch::x86_64::*;
 use std::ops::Range;
@@ -252,9 +253,6 @@ impl Epilogue for TileMoments<'_> {
     }
 }
 
-/// How far ahead of its use an operand is fetched, in elements: 2 KiB, some 20 vectors.
-pub(super) const AHEAD: usize = 1 << 10;
-
 /// Masks a gradient; `Σ grad` and `Σ grad · (input − mean)`. `MASK` is the kind of mask.
 pub(super) struct TileGradSums<'a, const MASK: u8>(NormGradSums<'a, bf16>);
 
@@ -323,9 +321,9 @@ impl<const MASK: u8> Epilogue for TileGradSums<'_, MASK> {
         let GradSums { input, output, mean, scale, shift, sum, centred } = registers;
         // SAFETY: the caller's promise, and the lengths checked in `new`.
         unsafe {
-            _mm_prefetch::<_MM_HINT_T0>(input.wrapping_add(place + AHEAD).cast());
+            fetch_ahead(input.wrapping_add(place));
             if MASK == MASK_OUTPUT {
-                _mm_prefetch::<_MM_HINT_T0>(output.wrapping_add(place + AHEAD).cast());
+                fetch_ahead(output.wrapping_add(place));
             }
             let x = widen(_mm512_maskz_loadu_epi16(mask, input.add(place).cast()));
             let mut packed = _mm512_maskz_mov_epi16(mask, packed);

@@ -1,10 +1,11 @@
 //! From tiles of sums to stored results: rounds them, adds what is asked for, and writes the pixels.
 
-use super::epilogue::{AHEAD, Columns, Epilogue, Vector};
+use super::epilogue::{Columns, Epilogue, Vector};
 use super::walk::Tile;
 use crate::conv2d::grid::Grid;
 use crate::conv2d::pairs::TILE;
 use crate::conv2d::tile::Start;
+use crate::fetch::fetch_ahead;
 use half::bf16;
 use std::arch::x86_64::*;
 
@@ -111,7 +112,7 @@ impl Store<'_> {
                 let place = place + i * stride;
                 let at = out.as_mut_ptr().add(place);
                 let first = sums.as_ptr().add(i * TILE);
-                _mm_prefetch::<_MM_HINT_T0>(at.wrapping_add(AHEAD).cast());
+                fetch_ahead(at);
                 let mut left = _mm512_loadu_ps(first);
                 let mut right = match SHAPE {
                     WIDE => _mm512_loadu_ps(first.add(TILE * TILE)),

@@ -16,7 +16,7 @@ use super::kept;
 use super::layout::{Columns, Layout, channels, lines, tap_columns, taps};
 use super::pixels::Pixels;
 use super::transpose::transpose;
-use super::unpack::unpack;
+use super::unpack::{unpack, unpack_folded};
 use super::{B_TILE, STEP, TILE};
 use crate::conv2d::ahead::Ahead;
 use crate::conv2d::grid::split;
@@ -119,19 +119,9 @@ impl<B: GradBlocks> MultiplyGrads<bf16, bf16> for PairGrads<B> {
     fn unpack(&self, p: &Conv2dProblem, packed_grad: &[f32], grad_weight: &mut [f32]) {
         assert_eq!(packed_grad.len(), self.packed_len(p));
         if tap_columns(p) == p.kw {
-            return unpack(p, packed_grad, grad_weight);
-        }
-        let (channels, taps) = (channels(p), taps(p));
-        let tiles = channels.div_ceil(TILE);
-        for (i, tile) in packed_grad.chunks_exact(TILE * TILE).enumerate() {
-            let (tap, first_channel) = (i % taps, i / taps % tiles * TILE);
-            let first_oc = i / taps / tiles * TILE;
-            for (oc, grads) in (first_oc..p.oc).zip(tile.chunks_exact(TILE)) {
-                for (channel, grad) in (first_channel..channels).zip(grads) {
-                    let (kw_i, ic_i) = (channel / p.ic, channel % p.ic);
-                    grad_weight[((oc * p.ic + ic_i) * p.kh + tap) * p.kw + kw_i] = *grad;
-                }
-            }
+            unpack(p, packed_grad, grad_weight);
+        } else {
+            unpack_folded(p, packed_grad, grad_weight);
         }
     }
 

@@ -44,7 +44,7 @@ impl PairColumns<'_> {
             let first = first + i * self.stride;
             let rows = |half: usize| {
                 let values = &self.values[first + half * TILE * row_stride..];
-                strided::<TILE>(values, row_stride, TILE)
+                strided(values, row_stride, TILE)
             };
             let both = _mm512_cvtne2ps_pbh(rows(1), rows(0));
             // SAFETY: vectors of 32 numbers of bf16 are vectors of bits.
@@ -80,15 +80,15 @@ impl PairColumns<'_> {
     #[target_feature(enable = "avx512f")]
     fn row(&self, first: Option<usize>) -> __m512 {
         let Some(first) = first else { return _mm512_setzero_ps() };
-        strided::<COLUMNS>(&self.values[first..], self.stride, self.num)
+        strided(&self.values[first..], self.stride, self.num)
     }
 }
 
-/// `num` values of at most `MOST` that are `stride` apart, the others 0.
+/// `num` values of at most 16 that are `stride` apart, the others 0.
 #[inline]
 #[target_feature(enable = "avx512f")]
-fn strided<const MOST: usize>(values: &[f32], stride: usize, num: usize) -> __m512 {
-    assert!(num <= MOST && (num - 1) * stride < values.len() && stride < 1 << 27);
+fn strided(values: &[f32], stride: usize, num: usize) -> __m512 {
+    assert!(num <= TILE && (num - 1) * stride < values.len() && stride < 1 << 27);
     let mask = ((1u32 << num) - 1) as __mmask16;
     let lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
     // SAFETY: the last place in the mask exists, as asserted above, and fits 32 bits.

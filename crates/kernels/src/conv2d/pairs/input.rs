@@ -193,3 +193,68 @@ fn copy_every(x: &[bf16], stride: usize, len: usize, out: &mut [bf16]) {
         to.copy_from_slice(&x[i * stride..][..len]);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::interleave::PAIR;
+    use super::*;
+    use crate::{Conv2dProblem, Normalised};
+
+    fn numbers(len: usize) -> Vec<bf16> {
+        (0..len).map(|i| bf16::from_f32((i * 37 % 256) as f32 - 99.0)).collect()
+    }
+
+    /// Of windows of two rows, made of a few rows at a time and of samples that are laid out as a whole.
+    #[test]
+    fn pairs_of_rows_are_those_of_padded_samples() {
+        if !Isa::Avx512.is_supported() {
+            return;
+        }
+        let isa = Isa::best().expect("the machine's");
+        for problem in [
+            "n3ic16oc16ih9kh3ph1",
+            "n2ic19oc16ih7iw40kh3ph1",
+            "n2ic64oc16ih5iw80kh3ph1",
+            "n3ic16oc16ih6kh5ph2",
+            "n2ic16oc16ih6iw3kh1kw3ph0pw1",
+            "n3ic48oc16ih9kh1",
+        ] {
+            let p: Conv2dProblem = problem.parse().unwrap();
+            let layout = Layout::new(&p, p.n);
+            let at_once = layout.num_positions().min(2 * layout.unit());
+            let layout = layout.with_at_once(at_once);
+            assert!(layout.is_made_of_rows(), "{problem}");
+            let x = numbers(p.input_len());
+            let (scale, shift) = (vec![0.5; p.ic], vec![3.0; p.ic]);
+            let made = Normalised {
+                input: &x,
+                scale: &scale,
+                shift: &shift,
+                residual: None,
+                relu: true,
+                output: None,
+            };
+            for source in [Source::Stored(&x[..]), Source::Normalised(made)] {
+                let mut padded = vec![bf16::NAN; layout.x.total_len(p.n)];
+                layout.x.pad(isa, source.reread(), 0, &mut padded);
+                let mut memory = vec![bf16::NAN; memory_len(&layout)];
+                let mut rows = Input::new(isa, &layout, source.reread(), 0, &mut memory);
+                for first in (0..layout.num_positions()).step_by(layout.at_once) {
+                    let mut got = vec![bf16::NAN; layout.copies * layout.pairs_len()];
+                    let mut want = got.clone();
+                    rows.pair(&layout, first, &mut got);
+                    Input::Phases(&padded).pair(&layout, first, &mut want);
+                    // Positions of the rows that are reached from a pixel of the window.
+                    let reached =
+                        (layout.at_once + layout.last_offset) / layout.unit() * layout.unit();
+                    let len = reached.min(layout.num_positions() - first) / 2 * PAIR;
+                    let tile_len = layout.num_pairs * PAIR;
+                    for (got, want) in got.chunks(tile_len).zip(want.chunks(tile_len)) {
+                        assert_eq!(got[..len], want[..len], "{problem} {first}");
+                        assert!(got.iter().all(|x| x.is_finite()), "{problem} {first}");
+                    }
+                }
+            }
+        }
+    }
+}

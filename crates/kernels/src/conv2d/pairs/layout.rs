@@ -106,13 +106,13 @@ impl<'a> Layout<'a> {
         most.with_at_once(num_positions)
     }
 
-    fn with_at_once(self, at_once: usize) -> Self {
+    pub(super) fn with_at_once(self, at_once: usize) -> Self {
         let num_pairs = at_once.next_multiple_of(STEP) / 2 + self.last_offset / 2 + 1;
         Self { at_once, num_pairs, ..self }
     }
 
     /// Positions that are only taken together: a row, or a step where nothing is around the rows.
-    fn unit(&self) -> usize {
+    pub(super) fn unit(&self) -> usize {
         if self.x.is_none() { STEP } else { self.pitch }
     }
 

@@ -1,6 +1,7 @@
 //! Gradients of weights from tiles to PyTorch's layout.
 
 use super::TILE;
+use super::layout::{channels, taps};
 use crate::Conv2dProblem;
 use std::arch::x86_64::*;
 
@@ -24,8 +25,24 @@ pub(super) fn unpack(p: &Conv2dProblem, packed: &[f32], grad_weight: &mut [f32])
     }
 }
 
+/// The same where the columns of the kernel are channels, of few input channels: tiles
+/// `[oc tile][channel tile][kernel row][oc][kernel column · ic]`.
+pub(super) fn unpack_folded(p: &Conv2dProblem, packed: &[f32], grad_weight: &mut [f32]) {
+    let (channels, taps) = (channels(p), taps(p));
+    let tiles = channels.div_ceil(TILE);
+    for (i, tile) in packed.chunks_exact(TILE * TILE).enumerate() {
+        let (tap, first_channel) = (i % taps, i / taps % tiles * TILE);
+        let first_oc = i / taps / tiles * TILE;
+        for (oc, grads) in (first_oc..p.oc).zip(tile.chunks_exact(TILE)) {
+            for (channel, grad) in (first_channel..channels).zip(grads) {
+                let (kw_i, ic_i) = (channel / p.ic, channel % p.ic);
+                grad_weight[((oc * p.ic + ic_i) * p.kh + tap) * p.kw + kw_i] = *grad;
+            }
+        }
+    }
+}
+
 /// The taps and input channels of 16 numbers that are neighbours in PyTorch's layout.
-#[derive(Clone, Copy)]
 struct Places {
     tap: [i32; TILE],
     ic: [i32; TILE],
