@@ -141,6 +141,7 @@ impl<E: Element, B: Element, const RESIDUAL: u8, const KEEP: bool> Map
     #[inline(always)]
     unsafe fn pair<S: Simd>(&mut self, simd: S, i: usize, [scale, shift]: [[S::F32; 2]; 2]) {
         fetch_ahead(self.input.as_ptr().wrapping_add(i));
+        fetch_ahead(self.padded.as_ptr().wrapping_add(i));
         if RESIDUAL == STORED {
             fetch_ahead(self.residual.as_ptr().wrapping_add(i));
         }
@@ -460,6 +461,7 @@ impl<E: Element, B: Element> Map for GradInput<'_, E, B> {
     unsafe fn pair<S: Simd>(&mut self, simd: S, i: usize, [mean, a, b, c]: [[S::F32; 2]; 4]) {
         fetch_ahead(self.from.input.as_ptr().wrapping_add(i));
         fetch_ahead(self.from.grad_output.as_ptr().wrapping_add(i));
+        fetch_ahead(self.padded.as_ptr().wrapping_add(i));
         // SAFETY: the caller's promise.
         unsafe {
             let input = simd.load_pair(self.from.input, i);
