@@ -29,9 +29,9 @@ use half::bf16;
 use std::marker::PhantomData;
 use std::ops::Range;
 
-/// The most elements of padded samples at once: a quarter of a megabyte, so that they, what is made of them
-/// and what is fetched for the next stay in the second-level cache.
-const MAX_PADDED_LEN: usize = 1 << 17;
+/// The most elements of padded samples at once: 384 KiB, so that they, what is made of them and what is fetched for
+/// the next stay in the second-level cache.
+const MAX_PADDED_LEN: usize = 3 << 16;
 
 /// Cache lines that are fetched in each step: the step's own tiles come from the second-level cache, too, and
 /// with twice as many they wait.
