@@ -64,7 +64,7 @@ impl Columns {
         totals
     }
 
-    /// Those of all channels.
+    /// The channels that they are.
     fn channels(&self) -> Range<usize> {
         self.first..self.first + self.len
     }
