@@ -64,7 +64,7 @@ pub use plan::Plan;
 use rayon::prelude::*;
 pub use report::StepReport;
 pub use residua_kernels::sgd::Sgd;
-pub use residua_kernels::{Isa, IsaError};
+pub use residua_kernels::{Aligned, Isa, IsaError};
 pub use threads::ThreadPool;
 
 /// One update of a stretch of parameters; see [`residua_kernels::sgd::step`]. Runs on the threads of the

@@ -1,6 +1,10 @@
-//! Buffers that start at a cache line, so that whole vectors and tile rows don't cross one.
+//! Buffers that start at a cache line, so that whole vectors and tile rows don't cross one, in large pages where
+//! there are such: a step walks through more pages than a core remembers the places of.
 
 use crate::Element;
+#[cfg(target_os = "linux")]
+use memmap2::Advice;
+use memmap2::MmapMut;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
@@ -110,22 +114,20 @@ impl<E: Element> DerefMut for Aligned<E> {
 #[derive(Debug)]
 struct Memory {
     first: NonNull<Line>,
-    num_lines: usize,
+    /// What they lie in until the last buffer is gone.
+    _pages: MmapMut,
 }
 
 impl Memory {
     fn zeroed(num_lines: usize) -> Self {
-        let lines: Box<[Line]> = bytemuck::zeroed_vec(num_lines).into_boxed_slice();
-        let first = NonNull::from(Box::leak(lines)).cast();
-        Self { first, num_lines }
-    }
-}
-
-impl Drop for Memory {
-    fn drop(&mut self) {
-        let lines = NonNull::slice_from_raw_parts(self.first, self.num_lines);
-        // SAFETY: these are the lines of the box that was leaked, and no buffer is left.
-        drop(unsafe { Box::from_raw(lines.as_ptr()) });
+        let bytes = num_lines * size_of::<Line>();
+        let mut pages = MmapMut::map_anon(bytes)
+            .unwrap_or_else(|error| panic!("{bytes} bytes of memory: {error}"));
+        // A system without large pages gives small ones.
+        #[cfg(target_os = "linux")]
+        let _ = pages.advise(Advice::HugePage);
+        let first = NonNull::from(&mut pages[..]).cast();
+        Self { first, _pages: pages }
     }
 }
 

@@ -139,7 +139,7 @@ impl<'a> Session<'a> {
                 warnings.push(Warning::OtherIsa { got: header.isa, expected: isa.to_string() });
             }
             (step, progress) = (header.step, header.progress);
-            train_step.restore(weights, velocity);
+            train_step.restore(weights, &velocity);
         }
         let loader = TrainLoader::new(&dataset, &loader_options, step)?;
         let metrics = MetricsLog::open(&folder.file("metrics.jsonl"), step)?;

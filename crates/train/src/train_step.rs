@@ -1,6 +1,8 @@
 use std::ops::Range;
 
-use residua_engine::{Isa, Loss, Muon, MuonStep, Plan, PlanOptions, Sgd, cross_entropy, sgd_step};
+use residua_engine::{
+    Aligned, Isa, Loss, Muon, MuonStep, Plan, PlanOptions, Sgd, cross_entropy, sgd_step,
+};
 use residua_graph::{Graph, Weights};
 
 use crate::parameter_groups::{
@@ -16,8 +18,8 @@ pub struct TrainStep {
     plan: Option<Plan>,
     isa: Isa,
     weights: Weights,
-    velocity: Vec<f32>,
-    grads: Vec<f32>,
+    velocity: Aligned<f32>,
+    grads: Aligned<f32>,
     logits: Vec<f32>,
     losses: Vec<f32>,
     grad_logits: Vec<f32>,
@@ -61,8 +63,8 @@ impl TrainStep {
         Ok(Self {
             plan: Some(plan),
             isa,
-            velocity: vec![0.0; weights.params.len()],
-            grads: vec![0.0; weights.params.len()],
+            velocity: Aligned::zeroed(weights.params.len()),
+            grads: Aligned::zeroed(weights.params.len()),
             weights,
             logits: vec![0.0; num_logits],
             losses: vec![0.0; recipe.batch_size],
@@ -172,18 +174,19 @@ impl TrainStep {
     ///
     /// # Panics
     /// If they are not of the graph's size.
-    pub fn restore(&mut self, weights: Weights, velocity: Vec<f32>) {
+    pub fn restore(&mut self, weights: Weights, velocity: &[f32]) {
         assert_eq!(weights.params.len(), self.weights.params.len());
         assert_eq!(weights.buffers.len(), self.weights.buffers.len());
-        assert_eq!(velocity.len(), self.velocity.len());
         self.weights = weights;
-        self.velocity = velocity;
+        self.velocity.copy_from_slice(velocity);
     }
 
     /// Whether the state could be trained on.
     pub(crate) fn is_finite(&self) -> bool {
         let Weights { params, buffers } = &self.weights;
-        [params, buffers, &self.velocity].iter().all(|values| values.iter().all(|v| v.is_finite()))
+        [params, buffers, &self.velocity[..]]
+            .iter()
+            .all(|values| values.iter().all(|v| v.is_finite()))
     }
 }
 
