@@ -31,7 +31,6 @@ macro_rules! fetch {
 mod block;
 mod epilogue;
 mod grad_block;
-mod packing;
 mod store;
 mod walk;
 
@@ -40,12 +39,12 @@ use super::grid::Grid;
 use super::multiply::{Multiply, MultiplyGrads, Rows, WindowWeight};
 use super::pairs::B_TILE;
 use super::pairs::backward_weight::PairGrads;
+use super::pairs::packing::TilePacking;
 use super::sums::Sums;
 use super::tile::Start;
 use crate::Isa;
 use crate::amx::Amx;
 use half::bf16;
-use packing::TilePacking;
 use walk::Walk;
 
 /// `rounds` rounds of the widest block's products, on operands in the first-level cache. These are as different
@@ -96,11 +95,11 @@ impl Multiply for Tiled {
     const FUSES_SUMS: bool = true;
 
     fn slack(&self, grid: &Grid, weight: &WindowWeight) -> usize {
-        walk::slack(&TilePacking::new(weight).grid(grid))
+        walk::slack(&TilePacking::of_pairs(weight).grid(grid))
     }
 
     fn packed_len(&self, weight: &WindowWeight) -> usize {
-        TilePacking::new(weight).len() / 2
+        TilePacking::of_pairs(weight).len() / 2
     }
 
     fn pack(
@@ -109,7 +108,7 @@ impl Multiply for Tiled {
         packed: &mut [f32],
         rows: &Rows<&[f32], impl Fn(usize) -> usize>,
     ) {
-        TilePacking::new(weight).pack(bytemuck::cast_slice_mut(packed), rows);
+        TilePacking::of_pairs(weight).pack(bytemuck::cast_slice_mut(packed), rows);
     }
 
     fn run(
@@ -123,7 +122,7 @@ impl Multiply for Tiled {
         sums: Sums<'_, bf16>,
         ahead: &mut Ahead,
     ) {
-        let (packing, w) = (&TilePacking::new(weight), bytemuck::cast_slice(packed));
+        let (packing, w) = (&TilePacking::of_pairs(weight), bytemuck::cast_slice(packed));
         Walk { grid: &packing.grid(grid), packing, start, x, w }.run(out, sums, ahead);
     }
 

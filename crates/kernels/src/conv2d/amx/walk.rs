@@ -2,12 +2,12 @@
 
 use super::block::{Acc, BlockCall, block, max_row_tiles};
 use super::epilogue::{Columns, Epilogue, NoSums, TileGradSums, TileMoments, Vector};
-use super::packing::TilePacking;
 use super::store::Store;
 use crate::amx::Amx;
 use crate::batch_norm::{MASK_NORMALISED, MASK_OUTPUT, Mask, NO_MASK};
 use crate::conv2d::ahead::{Ahead, Fetch};
 use crate::conv2d::grid::{Grid, split};
+use crate::conv2d::pairs::packing::TilePacking;
 use crate::conv2d::pairs::{STEP, TILE};
 use crate::conv2d::sums::Sums;
 use crate::conv2d::tile::Start;

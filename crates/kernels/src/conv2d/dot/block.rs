@@ -1,8 +1,8 @@
 //! The micro-kernel: a block of up to 14 rows by two vectors of 16 columns, or 16 by one, of
 //! `C = Σ_k x[:, k] · w[k, :]` in registers, bf16 products summed in f32.
 //!
-//! For two `k` at once it loads the vectors of `w`, `[k/2][col][k%2]`, and of each row two consecutive
-//! elements of `x`, where they lie, into all lanes.
+//! For two `k` at once it loads the vectors of `w`, `[k/2][col][k%2]` in tiles of 16 columns, and of each row two
+//! consecutive elements of `x`, where they lie, into all lanes.
 //!
 //! Floor: the products, see [`super`]. 14 rows by two vectors are 28 of them and 16 loads.
 
@@ -24,8 +24,10 @@ pub(super) struct BlockCall {
     pub(super) window_rows: usize,
     pub(super) window_len: usize,
     pub(super) window_stride: usize,
-    /// Pairs, each in the place of an f32.
-    pub(super) w: *const f32,
+    /// Tiles, and from those of one row of the window and of one vector of columns to the next.
+    pub(super) w: *const bf16,
+    pub(super) w_row_stride: usize,
+    pub(super) w_col_stride: usize,
     pub(super) out: *mut bf16,
     pub(super) out_stride: usize,
     /// Columns that exist.
@@ -46,22 +48,20 @@ pub(super) type BlockFn = unsafe fn(&BlockCall);
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 unsafe fn multiply<const MR: usize, const NV: usize>(call: &BlockCall) {
     let mut sums = [[_mm512_setzero_ps(); NV]; MR];
-    let mut w = call.w;
-    // SAFETY: all addresses are those the caller promises to be valid: `w` goes over the vectors of
-    // all pairs once.
+    // SAFETY: all addresses are those the caller promises to be valid.
     unsafe {
         for window_row in 0..call.window_rows {
             let mut x = call.x.add(window_row * call.window_stride);
+            let mut w = call.w.add(window_row * call.w_row_stride);
             for _ in 0..call.window_len / 2 {
                 let two = |m| x.add(m * call.x_stride).cast::<i32>().read_unaligned();
-                add_products(&mut sums, w, two);
-                (x, w) = (x.add(2), w.add(NV * LANES));
+                add_products(&mut sums, w, call.w_col_stride, two);
+                (x, w) = (x.add(2), w.add(2 * LANES));
             }
             if call.window_len % 2 == 1 {
                 // What lies behind the window may be no number: it is not read.
                 let one = |m| i32::from(x.add(m * call.x_stride).cast::<u16>().read());
-                add_products(&mut sums, w, one);
-                w = w.add(NV * LANES);
+                add_products(&mut sums, w, call.w_col_stride, one);
             }
         }
         for (m, sums) in sums.iter().enumerate() {
@@ -70,7 +70,7 @@ unsafe fn multiply<const MR: usize, const NV: usize>(call: &BlockCall) {
     }
 }
 
-/// Adds the products of each row's `pair` with the vectors at `w`.
+/// Adds the products of each row's `pair` with the vectors at `w`, `w_col_stride` elements apart.
 ///
 /// # Safety
 /// These are readable.
@@ -78,13 +78,14 @@ unsafe fn multiply<const MR: usize, const NV: usize>(call: &BlockCall) {
 #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
 unsafe fn add_products<const MR: usize, const NV: usize>(
     sums: &mut [[__m512; NV]; MR],
-    w: *const f32,
+    w: *const bf16,
+    w_col_stride: usize,
     pair: impl Fn(usize) -> i32,
 ) {
     // SAFETY: the caller's promise; any bits are pairs.
     unsafe {
         let w: [__m512bh; NV] = std::array::from_fn(|v| {
-            std::mem::transmute(_mm512_loadu_si512(w.add(v * LANES).cast()))
+            std::mem::transmute(_mm512_loadu_si512(w.add(v * w_col_stride).cast()))
         });
         for (m, sums) in sums.iter_mut().enumerate() {
             let x: __m512bh = std::mem::transmute(_mm512_set1_epi32(pair(m)));

@@ -5,27 +5,22 @@ use half::bf16;
 use std::arch::x86_64::*;
 
 /// Columns of a vector of pairs.
-pub(in crate::conv2d) const COLUMNS: usize = TILE;
+pub(super) const COLUMNS: usize = TILE;
 
 /// Up to [`COLUMNS`] columns of rows of a weight, at a constant distance.
-pub(in crate::conv2d) struct PairColumns<'a> {
-    pub(in crate::conv2d) values: &'a [f32],
+pub(super) struct PairColumns<'a> {
+    pub(super) values: &'a [f32],
     /// From one column to the next.
-    pub(in crate::conv2d) stride: usize,
+    pub(super) stride: usize,
     /// How many there are.
-    pub(in crate::conv2d) num: usize,
+    pub(super) num: usize,
 }
 
 impl PairColumns<'_> {
     /// Writes `[row/2][col][row%2]` of 32 rows at a constant distance, given by the place of the first one's
     /// first column.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-    pub(in crate::conv2d) fn tile(
-        &self,
-        first: usize,
-        row_stride: usize,
-        out: &mut [bf16; B_TILE],
-    ) {
+    pub(super) fn tile(&self, first: usize, row_stride: usize, out: &mut [bf16; B_TILE]) {
         if row_stride < self.stride {
             return self.turned_tile(first, row_stride, out);
         }
@@ -59,7 +54,7 @@ impl PairColumns<'_> {
 
     /// Writes `[col][2]` of two rows, given by the places of their first columns.
     #[target_feature(enable = "avx512f,avx512bw,avx512vl,avx512bf16")]
-    pub(in crate::conv2d) fn pair(
+    pub(super) fn pair(
         &self,
         left: Option<usize>,
         right: Option<usize>,

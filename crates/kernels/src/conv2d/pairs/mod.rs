@@ -1,12 +1,13 @@
 //! What AMX and AVX512-BF16 share: operands of bf16 in pairs, as both multiply them.
 
 pub(super) mod backward_weight;
-pub(super) mod columns;
+mod columns;
 pub(super) mod grad_blocks;
 mod input;
 mod interleave;
 mod kept;
 mod layout;
+pub(super) mod packing;
 pub(super) mod pixels;
 mod transpose;
 mod unpack;

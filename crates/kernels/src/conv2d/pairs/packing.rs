@@ -1,9 +1,9 @@
-//! Weights as B tiles.
+//! Weights as B tiles: what tiles multiply by, and what products of pairs read a vector of columns at a time.
 
+use super::columns::PairColumns;
+use super::{B_TILE, STEP, TILE};
 use crate::conv2d::grid::Grid;
 use crate::conv2d::multiply::{Rows, WindowWeight};
-use crate::conv2d::pairs::columns::PairColumns;
-use crate::conv2d::pairs::{B_TILE, STEP, TILE};
 use half::bf16;
 
 /// The layout `[col block][window row][step][k/2][col][k%2]`; rows of the window are filled up with
@@ -13,17 +13,23 @@ use half::bf16;
 /// window, their columns two blocks, with zeros where one of the windows doesn't reach. That halves the
 /// rows of `x` that are loaded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct TilePacking {
+pub(in crate::conv2d) struct TilePacking {
     /// Of a pixel.
     pixel: WindowWeight,
     /// As multiplied.
-    pub(super) weight: WindowWeight,
+    pub(in crate::conv2d) weight: WindowWeight,
     /// Elements by which the second pixel's window begins later, if pixels are taken in pairs.
-    pub(super) pair: Option<usize>,
+    pub(in crate::conv2d) pair: Option<usize>,
 }
 
 impl TilePacking {
-    pub(super) fn new(pixel: &WindowWeight) -> Self {
+    /// Every pixel by itself.
+    pub(in crate::conv2d) fn of_pixels(pixel: &WindowWeight) -> Self {
+        Self { pixel: *pixel, weight: *pixel, pair: None }
+    }
+
+    /// Pixels in pairs, where these take no more steps than one.
+    pub(in crate::conv2d) fn of_pairs(pixel: &WindowWeight) -> Self {
         let pixel = *pixel;
         let WindowWeight { window_len, num_cols, next, .. } = pixel;
         let free = |next: &usize| (window_len + next).div_ceil(STEP) == window_len.div_ceil(STEP);
@@ -33,12 +39,12 @@ impl TilePacking {
                 let weight = WindowWeight { window_len, num_cols, ..pixel };
                 Self { pixel, weight, pair: Some(next) }
             }
-            None => Self { pixel, weight: pixel, pair: None },
+            None => Self::of_pixels(&pixel),
         }
     }
 
     /// The grid of what is taken as one pixel.
-    pub(super) fn grid(&self, grid: &Grid) -> Grid {
+    pub(in crate::conv2d) fn grid(&self, grid: &Grid) -> Grid {
         match self.pair {
             Some(_) => Grid {
                 num_cols: grid.num_cols / 2,
@@ -52,25 +58,29 @@ impl TilePacking {
     }
 
     /// Steps of one window row.
-    pub(super) fn steps(&self) -> usize {
+    pub(in crate::conv2d) fn steps(&self) -> usize {
         self.weight.window_len.div_ceil(STEP)
     }
 
     /// Elements of one column block.
-    pub(super) fn block_len(&self) -> usize {
+    pub(in crate::conv2d) fn block_len(&self) -> usize {
         self.weight.window_rows * self.steps() * B_TILE
     }
 
-    pub(super) fn num_blocks(&self) -> usize {
+    pub(in crate::conv2d) fn num_blocks(&self) -> usize {
         self.weight.num_cols.div_ceil(TILE)
     }
 
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::conv2d) fn len(&self) -> usize {
         self.num_blocks() * self.block_len()
     }
 
     /// Fills `packed`.
-    pub(super) fn pack(&self, packed: &mut [bf16], from: &Rows<&[f32], impl Fn(usize) -> usize>) {
+    pub(in crate::conv2d) fn pack(
+        &self,
+        packed: &mut [bf16],
+        from: &Rows<&[f32], impl Fn(usize) -> usize>,
+    ) {
         assert_eq!(packed.len(), self.len());
         crate::Isa::Avx512Bf16.assert_supported();
         if packed.is_empty() {
@@ -116,14 +126,72 @@ impl TilePacking {
         let (num_blocks, WindowWeight { window_rows, taps, .. }) = (self.num_blocks(), self.weight);
         let taps = if self.steps().is_multiple_of(taps) { taps } else { 1 };
         let steps = self.steps() / taps;
-        (0..num_blocks * steps).flat_map(move |i| {
-            let (block, step) = if columns_are_closer {
-                (i % num_blocks, i / num_blocks)
-            } else {
-                (i / steps, i % steps)
+        (0..num_blocks * steps * window_rows * taps).map(move |i| {
+            let (tap, row, i) = (i % taps, i / taps % window_rows, i / taps / window_rows);
+            let (block, step) = match columns_are_closer {
+                true => (i % num_blocks, i / num_blocks),
+                false => (i / steps, i % steps),
             };
-            let of_row = move |row| (0..taps).map(move |tap| [block, row, tap * steps + step]);
-            (0..window_rows).flat_map(of_row)
+            [block, row, tap * steps + step]
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_weight_is_in_its_place() {
+        if !crate::Isa::Avx512Bf16.is_supported() {
+            return;
+        }
+        for (ic, oc, kh, kw) in [
+            (1, 1, 1, 1),
+            (5, 17, 3, 1),
+            (3, 64, 7, 7),
+            (32, 33, 3, 3),
+            (64, 48, 1, 1),
+            (16, 16, 3, 3),
+        ] {
+            let pixel = WindowWeight {
+                window_rows: kh,
+                window_len: kw * ic,
+                taps: kw,
+                num_cols: oc,
+                next: Some(ic),
+            };
+            let number = |i: usize| ((i * 7919) % 251) as f32 - 125.0;
+            let values: Vec<_> = (0..oc * ic * kh * kw).map(number).collect();
+            // `[oc, ic, kh, kw]`, and the same with columns next to each other.
+            let along_rows = |row: usize| row % ic * kh * kw + row / ic;
+            let along_columns = |row: usize| along_rows(row) * oc;
+            for packing in [TilePacking::of_pixels(&pixel), TilePacking::of_pairs(&pixel)] {
+                let mut by_rows = vec![bf16::NAN; packing.len()];
+                let mut by_columns = by_rows.clone();
+                let col_stride = ic * kh * kw;
+                let rows = Rows { values: &values[..], first_of: along_rows, col_stride };
+                packing.pack(&mut by_rows, &rows);
+                let rows = Rows { values: &values[..], first_of: along_columns, col_stride: 1 };
+                packing.pack(&mut by_columns, &rows);
+                for (i, (by_row, by_column)) in by_rows.iter().zip(&by_columns).enumerate() {
+                    let (tile, in_tile) = (i / B_TILE, i % B_TILE);
+                    let (step, row) = (tile % packing.steps(), tile / packing.steps() % kh);
+                    let (block, col) = (tile / packing.steps() / kh, in_tile / 2 % TILE);
+                    let k = step * STEP + in_tile / (2 * TILE) * 2 + in_tile % 2;
+                    let (k, col) = match packing.pair {
+                        Some(next) => (k.checked_sub(block * next), col),
+                        None => (Some(k), block * TILE + col),
+                    };
+                    let k = k.filter(|k| *k < pixel.window_len && col < oc);
+                    let row = k.map(|k| row * pixel.window_len + k);
+                    let value = |place: Option<usize>| place.map_or(0.0, |place| values[place]);
+                    let in_rows = value(row.map(|row| along_rows(row) + col * col_stride));
+                    let in_columns = value(row.map(|row| along_columns(row) + col));
+                    assert_eq!(by_row.to_f32(), in_rows, "{packing:?} {i}");
+                    assert_eq!(by_column.to_f32(), in_columns, "{packing:?} {i}");
+                }
+            }
+        }
     }
 }
