@@ -10,7 +10,7 @@
 //! Tiles of a few channels would be mostly empty. There the columns of the kernel become channels: a pixel
 //! is what a row of its window sees, as in im2col along rows.
 
-use super::grad_blocks::{GradBlocks, GradCall, MAX_COLS};
+use super::grad_blocks::{Block, GradBlocks, GradCall};
 use super::input::{self, Input};
 use super::kept;
 use super::layout::{Columns, Layout, channels, lines, tap_columns, taps};
@@ -189,31 +189,19 @@ fn multiply<B: GradBlocks>(
     let num_cols = layout.num_cols();
     assert_eq!(packed_grad.len(), layout.oc_tiles * num_cols * TILE * TILE);
     for first_row in (0..layout.oc_tiles).step_by(2) {
-        let num_rows = (layout.oc_tiles - first_row).min(2);
+        let rows_of_tiles = first_row..layout.oc_tiles.min(first_row + 2);
+        let num_rows = rows_of_tiles.len();
         for (first_col, block_cols) in split(num_cols, B::max_cols(num_rows)) {
-            let mut call = GradCall {
-                a: [rows.as_ptr(); 2],
-                b: [pairs.as_ptr(); MAX_COLS],
-                c: [packed_grad.as_mut_ptr(); MAX_COLS],
-                steps: num_steps,
-                fetch: ahead.fetch(LINES_BESIDE_GRADS, num_steps),
-                start,
+            let block = Block {
+                layout,
+                columns,
+                rows: rows_of_tiles.clone(),
+                cols: first_col..first_col + block_cols,
             };
-            for (i, a) in call.a[..num_rows].iter_mut().enumerate() {
-                let first = (first_row + i) * num_steps * B_TILE;
-                *a = rows[first..][..num_steps * B_TILE].as_ptr();
-            }
-            for (i, b) in call.b[..block_cols].iter_mut().enumerate() {
-                let (_, first) = columns.get(layout, first_col + i);
-                *b = pairs[first..][..num_steps * B_TILE].as_ptr();
-            }
-            for (row, c) in call.c.chunks_mut(block_cols).take(num_rows).enumerate() {
-                for (i, c) in c.iter_mut().enumerate() {
-                    let (col, _) = columns.get(layout, first_col + i);
-                    let tile = ((first_row + row) * num_cols + col) * TILE * TILE;
-                    *c = packed_grad[tile..][..TILE * TILE].as_mut_ptr();
-                }
-            }
+            let mut call = GradCall::new(start);
+            block.read(num_steps, (rows, 0), pairs, &mut call);
+            block.write_to(packed_grad, &mut call);
+            call.fetch = ahead.fetch(LINES_BESIDE_GRADS, num_steps);
             // SAFETY: all tiles lie in the slices that the pointers are taken of.
             unsafe { blocks.multiply(num_rows, block_cols, &mut call, &pixels) }
         }

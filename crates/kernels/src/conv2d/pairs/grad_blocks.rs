@@ -1,9 +1,12 @@
 //! What multiplies blocks of tiles of a gradient of a weight.
 
+use super::layout::{Columns, Layout};
 use super::pixels::Pixels;
+use super::{B_TILE, TILE};
 use crate::conv2d::ahead::Fetch;
 use crate::conv2d::tile::Start;
 use half::bf16;
+use std::ops::Range;
 
 /// The most tiles of B beside one of A.
 pub(in crate::conv2d) const MAX_COLS: usize = 5;
@@ -25,6 +28,63 @@ pub(in crate::conv2d) struct GradCall {
     pub(in crate::conv2d) fetch: Fetch,
     /// Whether the products are added to C.
     pub(in crate::conv2d) start: Start,
+}
+
+/// The tiles of C of one block: rows, and columns in the order in which they are multiplied.
+pub(super) struct Block<'a> {
+    pub(super) layout: &'a Layout<'a>,
+    pub(super) columns: &'a Columns,
+    pub(super) rows: Range<usize>,
+    pub(super) cols: Range<usize>,
+}
+
+impl Block<'_> {
+    /// Multiplies into these tiles of a packed gradient.
+    #[inline]
+    pub(super) fn write_to(&self, packed_grad: &mut [f32], call: &mut GradCall) {
+        let num_cols = self.layout.num_cols();
+        for (row, c) in self.rows.clone().zip(call.c.chunks_mut(self.cols.len())) {
+            for (i, c) in self.cols.clone().zip(c) {
+                let (col, _) = self.columns.get(self.layout, i);
+                let tile = (row * num_cols + col) * TILE * TILE;
+                *c = packed_grad[tile..][..TILE * TILE].as_mut_ptr();
+            }
+        }
+    }
+
+    /// Multiplies the rows from `first_row` on with pairs, so many steps of both.
+    #[inline]
+    pub(super) fn read(
+        &self,
+        num_steps: usize,
+        (rows, first_row): (&[bf16], usize),
+        pairs: &[bf16],
+        call: &mut GradCall,
+    ) {
+        call.steps = num_steps;
+        let len = num_steps * B_TILE;
+        for (row, a) in self.rows.clone().zip(&mut call.a) {
+            *a = rows[(first_row + row) * len..][..len].as_ptr();
+        }
+        for (i, b) in self.cols.clone().zip(&mut call.b) {
+            let (_, first) = self.columns.get(self.layout, i);
+            *b = pairs[first..][..len].as_ptr();
+        }
+    }
+}
+
+impl GradCall {
+    /// No operands yet.
+    pub(super) fn new(start: Start) -> Self {
+        Self {
+            a: [std::ptr::null(); 2],
+            b: [std::ptr::null(); MAX_COLS],
+            c: [std::ptr::null_mut(); MAX_COLS],
+            steps: 0,
+            fetch: Fetch::NONE,
+            start,
+        }
+    }
 }
 
 /// Tiles of AMX, or products of pairs, which want the same operands.

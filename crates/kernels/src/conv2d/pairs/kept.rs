@@ -2,13 +2,12 @@
 //! and the gradient that is made of all of them.
 
 use super::backward_weight::grad_at_positions;
-use super::grad_blocks::{GradBlocks, GradCall, MAX_COLS};
+use super::grad_blocks::{Block, GradBlocks, GradCall};
 use super::input::{self, Input};
 use super::layout::Layout;
 use super::pixels::Pixels;
 use super::transpose::transpose;
 use super::{B_TILE, STEP, TILE};
-use crate::conv2d::ahead::Fetch;
 use crate::conv2d::grid::split;
 use crate::conv2d::multiply::GradOperands;
 use crate::conv2d::tile::Start;
@@ -62,38 +61,20 @@ pub(super) fn multiply<'a, B: GradBlocks>(
     let (first_tile, num_tiles) = (oc.start / TILE, oc.len().div_ceil(TILE));
     for (first_col, block_cols) in split(num_cols, B::max_cols(2)) {
         for first_row in (0..num_tiles).step_by(2) {
-            let num_rows = (num_tiles - first_row).min(2);
-            let mut call = GradCall {
-                a: [std::ptr::null(); 2],
-                b: [std::ptr::null(); MAX_COLS],
-                c: [std::ptr::null_mut(); MAX_COLS],
-                steps: 0,
-                fetch: Fetch::NONE,
-                start: Start::Zero,
-            };
-            for (row, c) in call.c.chunks_mut(block_cols).take(num_rows).enumerate() {
-                for (i, c) in c.iter_mut().enumerate() {
-                    let (col, _) = columns.get(&layout, first_col + i);
-                    let tile = ((first_row + row) * num_cols + col) * TILE * TILE;
-                    *c = packed_grad[tile..][..TILE * TILE].as_mut_ptr();
-                }
-            }
+            let rows = first_row..num_tiles.min(first_row + 2);
+            let (num_rows, cols) = (rows.len(), first_col..first_col + block_cols);
+            let mut call = GradCall::new(Start::Zero);
             for (piece, operands) in kept.clone() {
                 if *layout.p != *piece || layout.num_samples != piece.n {
                     layout = Layout::whole(piece, piece.n);
                     columns = layout.columns();
                 }
+                let (rows, cols) = (rows.clone(), cols.clone());
+                let block = Block { layout: &layout, columns: &columns, rows, cols };
                 let num_steps = num_steps(&layout);
                 let (rows, pairs) = operands.split_at(kept_rows_len(&layout));
-                for (i, a) in call.a[..num_rows].iter_mut().enumerate() {
-                    let first = (first_tile + first_row + i) * num_steps * B_TILE;
-                    *a = rows[first..][..num_steps * B_TILE].as_ptr();
-                }
-                for (i, b) in call.b[..block_cols].iter_mut().enumerate() {
-                    let (_, first) = columns.get(&layout, first_col + i);
-                    *b = pairs[first..][..num_steps * B_TILE].as_ptr();
-                }
-                call.steps = num_steps;
+                block.read(num_steps, (rows, first_tile), pairs, &mut call);
+                block.write_to(packed_grad, &mut call);
                 let pixels =
                     Pixels::within(piece, layout.pitch, layout.num_rows, 0..num_steps * STEP);
                 // SAFETY: all tiles lie in the slices that the pointers are taken of.
