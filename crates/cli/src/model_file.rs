@@ -60,6 +60,11 @@ pub(crate) fn load(path: &Path) -> Result<Model> {
     Model::load(resolve(path)).map_err(|error| missing(path, &error).unwrap_or(error.into()))
 }
 
+/// Whether a path is a run's folder, and the run has not come to its end.
+pub(crate) fn is_run_without_model(path: &Path) -> bool {
+    path.join("config.toml").exists() && !path.join(MODEL_FILE).exists()
+}
+
 /// What to say where there is no model.
 fn missing(path: &Path, error: &FormatError) -> Option<Error> {
     let FormatError::Read { source, .. } = error else { return None };
@@ -68,9 +73,12 @@ fn missing(path: &Path, error: &FormatError) -> Option<Error> {
     }
     let shown = path.display();
     Some(match path.is_dir() {
-        true if path.join("config.toml").exists() => hinted(
+        true if is_run_without_model(path) => hinted(
             format!("{shown}: this run has no {MODEL_FILE}, which it writes at its end"),
-            format!("`{}` goes on with it", resume_command(path)),
+            format!(
+                "`{}` goes on with it, `residua train --from` goes on from its newest checkpoint with other settings",
+                resume_command(path)
+            ),
         ),
         true => hinted(
             format!("{shown}: this folder has no {MODEL_FILE}"),

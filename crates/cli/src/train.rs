@@ -48,8 +48,9 @@ pub(crate) struct TrainArgs {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Go on from the weights of a model file or run folder, at a tenth of the learning rate; what momentum
-    /// has gathered and the settings are kept where its run is there. A network with new blocks (`residua
-    /// deepen`) is measured against itself without them
+    /// has gathered and the settings are kept where its run is there. Of a run that diverged or was stopped
+    /// it takes the newest checkpoint. A network with new blocks (`residua deepen`) is measured against
+    /// itself without them
     #[arg(long, value_name = "MODEL",
           conflicts_with_all = ["resume", "config", "overwrite", "model", "depth", "width", "shortcut", "no_norm",
                                "init", "whiten_stem", "zero_init_residual"])]
@@ -243,6 +244,12 @@ pub(crate) fn explain(error: TrainError) -> Error {
         ),
         TrainError::NoRun { .. } => {
             "`residua train DATA --out DIR` starts a run; --resume goes on with one".to_owned()
+        }
+        TrainError::NotFinite { checkpoint: Some(checkpoint), .. } => {
+            // DIR/checkpoints/step-N.ckpt
+            let run = checkpoint.ancestors().nth(2).unwrap_or(checkpoint);
+            let from = shell_line(["residua", "train", "--from", &run.display().to_string()]);
+            format!("`{from} --out OTHER` goes on from there at a tenth of the learning rate")
         }
         TrainError::RunLocked { .. } => "wait for it, or choose another --out".to_owned(),
         _ => return error.into(),

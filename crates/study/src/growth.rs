@@ -91,7 +91,7 @@ impl Growth {
             return Ok(None);
         }
         let model = Model::load(before.folder.join(MODEL_FILE))?;
-        let velocity = Start::of_run(&before.folder)?.map(|start| start.velocity);
+        let velocity = Start::of_run(&before.folder)?.map(|(_, start)| start.velocity);
         let velocity = velocity.unwrap_or_else(|| vec![0.0; model.weights.params.len()]);
         let (model, velocity) = self.deepen(model, velocity, &self.architectures[i])?;
         start_from(&model, velocity, &recipe, folder).map(Some)

@@ -30,7 +30,7 @@ fn the_original_of_a_deepened_network_is_trained_as_long() {
     let trainer = Trainer::create(&run, false, recipe.clone(), Arc::clone(&dataset), options);
     trainer.unwrap().run(&mut (), &stop).unwrap();
     let model = Model::load(run.join("model.safetensors")).unwrap();
-    let start = Start::of_run(&run).unwrap().unwrap();
+    let (_, start) = Start::of_run(&run).unwrap().unwrap();
     assert_eq!(start.weights, model.weights);
     assert!(start.velocity.iter().any(|&v| v != 0.0));
 

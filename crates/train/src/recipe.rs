@@ -4,7 +4,8 @@ use std::path::Path;
 
 use residua_data::{Augment, Dataset, Kind, OpenOptions, Split};
 use residua_engine::Precision;
-use residua_format::write_whole;
+use residua_format::{Model, Provenance, write_whole};
+use residua_graph::Weights;
 use residua_resnet::{Architecture, Init, InitOptions, Shape, StemKind};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -487,6 +488,25 @@ impl Recipe {
         let (ours, theirs): (BTreeMap<String, Value>, _) = (fields(self), fields(other));
         let mut names = ours.keys().chain(theirs.keys());
         names.find(|&name| ours.get(name) != theirs.get(name)).cloned()
+    }
+
+    /// The network with these weights after so many steps on the data.
+    pub fn model(&self, dataset: &Dataset, weights: Weights, steps: u64) -> Model {
+        Model {
+            architecture: self.architecture.clone(),
+            weights,
+            classes: dataset.classes().to_vec(),
+            preprocessing: dataset.preprocessing().clone(),
+            provenance: Provenance {
+                dataset: dataset.name().to_owned(),
+                dataset_fingerprint: dataset.fingerprint().to_owned(),
+                seed: self.seed,
+                steps,
+                precision: self.precision.to_string(),
+                residua_version: env!("CARGO_PKG_VERSION").to_owned(),
+                inserted_blocks: Vec::new(),
+            },
+        }
     }
 
     /// How the run evaluates its network.

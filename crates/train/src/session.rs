@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use residua_data::{Dataset, LoaderOptions, Split, TrainLoader, default_workers};
 use residua_engine::Isa;
-use residua_format::{Model, Provenance, write_whole};
-use residua_graph::{Graph, Weights};
+use residua_format::{Model, write_whole};
+use residua_graph::Graph;
 use residua_resnet::init_weights;
 
 use crate::checkpoint::{Checkpoint, CheckpointHeader};
@@ -340,12 +340,12 @@ impl<'a> Session<'a> {
     fn keep_model(&self) -> Result<(), TrainError> {
         let files = self.folder.models();
         fs::create_dir_all(files.folder()).map_err(|source| write_error(files.folder(), source))?;
-        Ok(self.model(self.train_step.weights().clone()).save(files.path(self.step))?)
+        Ok(self.model().save(files.path(self.step))?)
     }
 
     /// Writes the model, then measures and sums up. Only here is the test split touched.
     fn finish(mut self) -> Result<Outcome, TrainError> {
-        let model = self.model(self.train_step.weights().clone());
+        let model = self.model();
         model.save(self.folder.file("model.safetensors"))?;
         let mut summaries = [None; 3];
         for (split, summary) in Split::ALL.into_iter().zip(&mut summaries) {
@@ -369,22 +369,10 @@ impl<'a> Session<'a> {
         Ok(Outcome::Finished(Box::new(summary)))
     }
 
-    fn model(&self, weights: Weights) -> Model {
-        Model {
-            architecture: self.recipe.architecture.clone(),
-            weights,
-            classes: self.dataset.classes().to_vec(),
-            preprocessing: self.dataset.preprocessing().clone(),
-            provenance: Provenance {
-                dataset: self.dataset.name().to_owned(),
-                dataset_fingerprint: self.dataset.fingerprint().to_owned(),
-                seed: self.recipe.seed,
-                steps: self.step,
-                precision: self.recipe.precision.to_string(),
-                residua_version: env!("CARGO_PKG_VERSION").to_owned(),
-                inserted_blocks: Vec::new(),
-            },
-        }
+    /// The network as it is now.
+    fn model(&self) -> Model {
+        let weights = self.train_step.weights().clone();
+        self.recipe.model(&self.dataset, weights, self.step)
     }
 
     fn summary(

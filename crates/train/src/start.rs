@@ -21,13 +21,13 @@ pub struct Start {
 }
 
 impl Start {
-    /// From the newest checkpoint of a run, if it has one.
+    /// From the newest checkpoint of a run, if it has one, and the steps that were made until then.
     ///
     /// # Errors
     /// Files that can't be read.
-    pub fn of_run(folder: &Path) -> Result<Option<Self>, TrainError> {
+    pub fn of_run(folder: &Path) -> Result<Option<(u64, Self)>, TrainError> {
         let found = CheckpointFolder::new(folder.join(CHECKPOINTS)).newest()?;
-        Ok(found.newest.map(|(_, checkpoint)| checkpoint.into()))
+        Ok(found.newest.map(|(_, checkpoint)| (checkpoint.header.step, checkpoint.into())))
     }
 
     /// Reads a file that [`save`](Self::save) has written.

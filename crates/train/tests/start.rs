@@ -14,7 +14,7 @@ use small_run::{Task, interrupt, model, model_bytes, resume, train, two_threads}
 /// The state of a run that is over, and the recipe to go on with.
 fn start(folder: &Path, task: Task, dataset: &Arc<Dataset>) -> (Start, Recipe) {
     train(folder, task.recipe(), dataset).unwrap();
-    let start = Start::of_run(folder).unwrap().expect("a run that is over has a checkpoint");
+    let (_, start) = Start::of_run(folder).unwrap().expect("a run that is over has a checkpoint");
     assert!(start.velocity.iter().any(|&velocity| velocity != 0.0));
     let start_sha256 = Some(model(folder).weights_sha256().unwrap());
     (start, Recipe { start_sha256, lr: 0.01, whiten_stem: false, ..task.recipe() })

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, ensure};
 use residua_data::{Dataset, OpenOptions, Split};
 use residua_format::Model;
+use residua_resnet::Architecture;
 use residua_study::compare::Errors;
 use residua_study::{Continuation, Kept, Study, start_from};
 use residua_train::{EvalOptions, Recipe, SplitSummary, Start, evaluate};
@@ -31,7 +32,7 @@ pub(crate) fn state_file(model: &Path) -> PathBuf {
 pub(crate) fn start_of(path: &Path, model: &Model) -> Result<Option<Start>> {
     let state = state_file(path);
     let start = match path.is_dir() {
-        true => Start::of_run(path)?,
+        true => Start::of_run(path)?.map(|(_, start)| start),
         false if state.exists() => Some(Start::load(&state)?),
         false => None,
     };
@@ -39,6 +40,11 @@ pub(crate) fn start_of(path: &Path, model: &Model) -> Result<Option<Start>> {
 }
 
 pub(super) fn run(args: &TrainArgs, from: &Path) -> Result<Outcome> {
+    if model_file::is_run_without_model(from)
+        && let Some((steps, start)) = Start::of_run(from)?
+    {
+        return go_on_from_checkpoint(args, steps, start);
+    }
     let model = model_file::load(from)?;
     let bad = model.weights.params.iter().filter(|value| !value.is_finite()).count();
     ensure!(bad == 0, "{}: {bad} of its weights are no numbers", from.display());
@@ -51,7 +57,8 @@ pub(super) fn run(args: &TrainArgs, from: &Path) -> Result<Outcome> {
             output::note("goes on without momentum: the run of the training before is not there")
         }
     }
-    let (recipe, dataset) = recipe(args, &model, start.as_ref())?;
+    let (recipe, dataset) =
+        recipe(args, &model.architecture, &model.provenance.dataset, start.as_ref())?;
     let velocity = start.map_or_else(|| vec![0.0; model.weights.params.len()], |s| s.velocity);
     let folder = args.out.clone().unwrap_or_else(|| default_folder(&recipe, &dataset));
     match model.provenance.inserted_blocks.is_empty() {
@@ -60,21 +67,34 @@ pub(super) fn run(args: &TrainArgs, from: &Path) -> Result<Outcome> {
     }
 }
 
-/// The settings of the training before, or what suits the data; with a smaller learning rate, and with what
-/// is set here.
+/// A run that has diverged or was stopped.
+fn go_on_from_checkpoint(args: &TrainArgs, steps: u64, start: Start) -> Result<Outcome> {
+    output::note(format_args!(
+        "this run has no model yet: goes on from its newest checkpoint, of step {steps}, with its momentum and settings"
+    ));
+    let Start { recipe: Recipe { architecture, data, .. }, .. } = &start;
+    let (recipe, dataset) = recipe(args, architecture, data, Some(&start))?;
+    let folder = args.out.clone().unwrap_or_else(|| default_folder(&recipe, &dataset));
+    let model = recipe.model(&dataset, start.weights, steps);
+    go_on(args, &model, start.velocity, &recipe, &dataset, &folder)
+}
+
+/// The settings of the training before, or what suits the data, that of the training unless there is other; with a
+/// smaller learning rate, and with what is set here.
 fn recipe(
     args: &TrainArgs,
-    model: &Model,
+    architecture: &Architecture,
+    trained_on: &str,
     start: Option<&Start>,
 ) -> Result<(Recipe, Arc<Dataset>)> {
     let data = args.data.clone().unwrap_or_else(|| match start {
         Some(start) => start.recipe.data.clone(),
-        None => model.provenance.dataset.clone(),
+        None => trained_on.to_owned(),
     });
     let mut open = start.map_or_else(OpenOptions::default, |start| start.recipe.open.clone());
     args.recipe.apply_open(&mut open);
     let dataset = Arc::new(progress::open(&data, &open)?);
-    let architecture = model.architecture.clone();
+    let architecture = architecture.clone();
     let recipe = match start {
         Some(start) => Recipe { data, open, architecture, ..start.recipe.clone() },
         None => args.recipe.of_architecture(data, open, &dataset, architecture)?,

@@ -63,3 +63,24 @@ fn the_network_before_is_measured_as_its_training_measured_it() {
         run(path, "train --from deeper.safetensors --steps 2 --out on --json").expect(0).json();
     assert_eq!(on["before"]["errors"]["dev"], first["dev"]);
 }
+
+#[test]
+fn a_run_that_diverged_goes_on_from_its_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let train = format!("train {SPIRALS} --model dense-resnet --depth 4 --width 8 --steps 20");
+    let soon = "--checkpoint-every 5 --schedule step --milestones 12 --gamma 1e30 --warmup-steps 0";
+    let ran = run(path, &format!("{train} {soon} --lr 0.01 --out first")).expect(2);
+    assert!(ran.stderr.contains("step-00000010.ckpt"), "{}", ran.stderr);
+    let hint = "`residua train --from first --out OTHER`";
+    assert!(ran.stderr.contains(hint), "{}", ran.stderr);
+    let from = "train --from first --milestones 12 --gamma 0.1 --out on";
+    let ran = run(path, from).expect(0);
+    let said = "goes on from its newest checkpoint, of step 10, with its momentum";
+    assert!(ran.stderr.contains(said) && ran.stderr.contains("lr 0.001,"), "{}", ran.stderr);
+    run(path, &format!("eval on {SPIRALS}")).expect(0);
+    // Without a checkpoint there is nothing to go on from.
+    std::fs::remove_dir_all(path.join("first/checkpoints")).unwrap();
+    let ran = run(path, "train --from first --out again").expect(2);
+    assert!(ran.stderr.contains("this run has no model.safetensors"), "{}", ran.stderr);
+}
